@@ -97,4 +97,4 @@ class Reading:
     @property
     def vector(self) -> NDArray[np.float32]:
         """(D,) one vector for the whole document: the mean of its passages' vectors."""
-        return self.vectors.mean(axis=0)
+        return np.asarray(self.vectors.mean(axis=0), dtype=np.float32)
