@@ -1,0 +1,1 @@
+"""Long documents in an embedded database: read, kept up to date, searched."""
