@@ -54,88 +54,6 @@ class Recipe:
                 raise ValueError(f"Recipe: {name} is {choice!r}; choose one of {choices}.")
 
 
-def held_out_factor(self) -> float:
-        """How much longer unseen rows come out than fitted ones, squared; see the function."""
-        return held_out_factor(self.count, self.rank)
-
-    def transform(self, X: object) -> Array:
-        """(N, K) whitened documents, in the caller's dtype and kind of array.
-
-        Args:
-            X: (N, D) array or tensor; a tensor gives a detached tensor.
-
-        Raises:
-            ValueError: if the width is not D.
-            TypeError: if the values are not real numbers.
-        """
-        return self._apply(X, self.mean, self.kernel)
-
-    def transform_query(self, X: object) -> Array:
-        """(N, K) whitened queries, centred by the queries' own mean; otherwise as `transform`."""
-        return self._apply(X, self.query_mean, self.kernel)
-
-    def inverse_transform(self, Y: object) -> Array:
-        """(N, D) the documents whose whitening is nearest to `Y`; exact where none was dropped."""
-        rows = as_matrix(Y, caller="Whitening.inverse_transform", name="Y", width=self.dimension)
-        back = _affine(rows, np.zeros(self.dimension), self.inverse, self.mean)
-        return like(back, Y, rows.dtype)
-
-    def with_query_mean(self, query_mean: object) -> Whitening:
-        """The same whitening with another mean for queries, before β is applied."""
-        vector = as_vector(
-            query_mean, caller="Whitening.with_query_mean", name="query_mean", length=self.width
-        )
-        return replace(self, query_mean=self.recipe.beta * vector)
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write state and settings to one safetensors file, bit for bit; no pickle."""
-        about = {
-            "schema": SCHEMA,
-            "recipe": asdict(self.recipe),
-            "count": self.count,
-            "rank": self.rank,
-            "intensity": self.intensity,
-        }
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        save_file(tensors, path, metadata={"unabridged": json.dumps(about)})
-
-    @classmethod
-    def load(cls, path: str | PathLike[str]) -> Whitening:
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: if the file is not one of ours or has another schema version.
-            OSError: if it cannot be read.
-        """
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get("unabridged", "{}"))
-                if about.get("schema") != SCHEMA:
-                    raise ValueError(
-                        f"Whitening.load: {path} has the schema {about.get('schema')!r} and "
-                        f"{SCHEMA!r} is expected; fit it anew or use the version that wrote it."
-                    )
-                tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        except SafetensorError as error:
-            raise ValueError(
-                f"Whitening.load: {path} is not a complete safetensors file ({error}); fit it anew."
-            ) from error
-        return cls(
-            recipe=Recipe(**about["recipe"]),
-            count=about["count"],
-            rank=about["rank"],
-            intensity=about["intensity"],
-            **tensors,
-        )
-
-    def _apply(self, X: object, mean: NDArray[np.float64], kernel: NDArray[np.float64]) -> Array:
-        rows = as_matrix(X, caller="Whitening.transform", width=self.width)
-        return like(_affine(rows, mean, kernel, np.zeros(self.dimension)), X, rows.dtype)
-
-
-_TENSORS = ("mean", "query_mean", "kernel", "inverse", "values")
-
-
 def held_out_factor(count: float, dimension: int) -> float:
     """Mean squared length per dimension of unseen Gaussian rows after full whitening; 1 at best.
 
@@ -150,5 +68,3 @@ def held_out_factor(count: float, dimension: int) -> float:
     if count <= dimension + 2:
         return float("inf")
     return (1 + 1 / count) * (count - 1) / (count - dimension - 2)
-
-

@@ -38,6 +38,7 @@ __all__ = ["Basis", "Recipe", "Whitening", "held_out_factor"]
 SCHEMA = "unabridged.whitening/1"
 BLOCK_ROWS = 4096  # rows centred at a time while transforming
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Whitening:
     """A fitted whitening: explicit state that can be saved, applied, inverted and inspected.
@@ -155,7 +156,89 @@ class Whitening:
         return int(self.kernel.shape[1])
 
     @property
-    def _covariance_about(moments: Moments, beta: float) -> NDArray[np.float64]:
+    def held_out_factor(self) -> float:
+        """How much longer unseen rows come out than fitted ones, squared; see the function."""
+        return held_out_factor(self.count, self.rank)
+
+    def transform(self, X: object) -> Array:
+        """(N, K) whitened documents, in the caller's dtype and kind of array.
+
+        Args:
+            X: (N, D) array or tensor; a tensor gives a detached tensor.
+
+        Raises:
+            ValueError: if the width is not D.
+            TypeError: if the values are not real numbers.
+        """
+        return self._apply(X, self.mean, self.kernel)
+
+    def transform_query(self, X: object) -> Array:
+        """(N, K) whitened queries, centred by the queries' own mean; otherwise as `transform`."""
+        return self._apply(X, self.query_mean, self.kernel)
+
+    def inverse_transform(self, Y: object) -> Array:
+        """(N, D) the documents whose whitening is nearest to `Y`; exact where none was dropped."""
+        rows = as_matrix(Y, caller="Whitening.inverse_transform", name="Y", width=self.dimension)
+        back = _affine(rows, np.zeros(self.dimension), self.inverse, self.mean)
+        return like(back, Y, rows.dtype)
+
+    def with_query_mean(self, query_mean: object) -> Whitening:
+        """The same whitening with another mean for queries, before β is applied."""
+        vector = as_vector(
+            query_mean, caller="Whitening.with_query_mean", name="query_mean", length=self.width
+        )
+        return replace(self, query_mean=self.recipe.beta * vector)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write state and settings to one safetensors file, bit for bit; no pickle."""
+        about = {
+            "schema": SCHEMA,
+            "recipe": asdict(self.recipe),
+            "count": self.count,
+            "rank": self.rank,
+            "intensity": self.intensity,
+        }
+        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
+        save_file(tensors, path, metadata={"unabridged": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Whitening:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file is not one of ours or has another schema version.
+            OSError: if it cannot be read.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = json.loads((file.metadata() or {}).get("unabridged", "{}"))
+                if about.get("schema") != SCHEMA:
+                    raise ValueError(
+                        f"Whitening.load: {path} has the schema {about.get('schema')!r} and "
+                        f"{SCHEMA!r} is expected; fit it anew or use the version that wrote it."
+                    )
+                tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        except SafetensorError as error:
+            raise ValueError(
+                f"Whitening.load: {path} is not a complete safetensors file ({error}); fit it anew."
+            ) from error
+        return cls(
+            recipe=Recipe(**about["recipe"]),
+            count=about["count"],
+            rank=about["rank"],
+            intensity=about["intensity"],
+            **tensors,
+        )
+
+    def _apply(self, X: object, mean: NDArray[np.float64], kernel: NDArray[np.float64]) -> Array:
+        rows = as_matrix(X, caller="Whitening.transform", width=self.width)
+        return like(_affine(rows, mean, kernel, np.zeros(self.dimension)), X, rows.dtype)
+
+
+_TENSORS = ("mean", "query_mean", "kernel", "inverse", "values")
+
+
+def _covariance_about(moments: Moments, beta: float) -> NDArray[np.float64]:
     """Covariance (denominator N) about β μ instead of μ."""
     offset = (1 - beta) * moments.mean
     covariance: NDArray[np.float64] = moments.covariance() + np.outer(offset, offset)
