@@ -1,0 +1,120 @@
+"""Readers: how a document's tokens become blocks that the encoder can take, and passages again.
+
+A passage is a block: [CLS], its tokens, [SEP]. `Windows` lets every block look at its neighbours
+while it is read (late chunking without a second pass), `Chunks` reads every block for itself,
+`Truncate` does what everybody else does, for comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from unabridged._reading import Span
+
+__all__ = ["Chunks", "Reader", "ReaderName", "Truncate", "Windows", "make_reader"]
+
+ReaderName = Literal["windows", "chunks", "truncate"]
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Independent passages.
+
+    Attributes:
+        passage: tokens of a passage, special ones not counted.
+        overlap: tokens that a passage shares with the one before.
+    """
+
+    passage: int = 126
+    overlap: int = 0
+
+    @property
+    def context(self) -> int:
+        """A chunk sees nothing but itself."""
+        return 0
+
+    def spans(self, tokens: int) -> list[Span]:
+        """Cut `tokens` tokens; the last two spans share what is left evenly.
+
+        >>> Chunks(passage=10).spans(23)
+        [(0, 10), (10, 17), (17, 23)]
+        """
+        return _spans(tokens, self.passage, self.overlap)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """One stream: passages that see their neighbourhood while they are read.
+
+    In every layer a block's keys are its own tokens, [CLS] and [SEP], and the `context` tokens
+    before and after it, so that what a passage knows grows by `context` tokens a layer. Positions
+    begin anew in every block, within the length that the model was trained for.
+
+    Attributes:
+        passage: tokens of a passage, special ones not counted.
+        context: tokens seen on either side in each layer.
+    """
+
+    passage: int = 126
+    context: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 < self.context <= self.passage // 2:
+            raise ValueError(
+                f"Windows: context is {self.context}, wanted 1 to half a passage "
+                f"({self.passage // 2}); use Chunks for passages that see nothing else."
+            )
+
+    def spans(self, tokens: int) -> list[Span]:
+        """Cut `tokens` tokens; the last two spans share what is left evenly."""
+        return _spans(tokens, self.passage, 0)
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """The first passage only: what other tools read, here to be compared with."""
+
+    passage: int = 254
+
+    @property
+    def context(self) -> int:
+        """The one passage sees nothing but itself."""
+        return 0
+
+    def spans(self, tokens: int) -> list[Span]:
+        """The first span, whatever follows it."""
+        return [(0, min(tokens, self.passage))] if tokens else []
+
+
+Reader = Windows | Chunks | Truncate
+
+
+def make_reader(reader: Reader | ReaderName) -> Reader:
+    """A reader by its name, with its defaults; a reader is handed back as it is."""
+    if not isinstance(reader, str):
+        return reader
+    named: dict[str, type[Reader]] = {"windows": Windows, "chunks": Chunks, "truncate": Truncate}
+    if reader not in named:
+        raise ValueError(f"reader: got {reader!r}, wanted one of {', '.join(named)}.")
+    return named[reader]()
+
+
+def _spans(tokens: int, passage: int, overlap: int) -> list[Span]:
+    if not 0 <= overlap < passage:
+        raise ValueError(
+            f"reader: overlap is {overlap} and a passage {passage} tokens; wanted an overlap of "
+            "at least 0 and less than a passage."
+        )
+    if tokens <= passage:
+        return [(0, tokens)] if tokens else []
+    stride = passage - overlap
+    full = math.ceil((tokens - passage) / stride) - 1  # passages before the last two
+    rest = full * stride
+    length = min(passage, math.ceil((tokens - rest + overlap) / 2))
+    return [
+        *((i * stride, i * stride + passage) for i in range(full)),
+        (rest, rest + length),
+        (rest + length - overlap, tokens),
+    ]

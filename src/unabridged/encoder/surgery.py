@@ -1,0 +1,255 @@
+"""The only file that knows the attribute names of Hugging Face encoders.
+
+Seven families share one block, written with seven sets of names; here they become one
+`Architecture`, and nothing outside this file asks what a model calls its layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from unabridged._errors import ModelError
+
+__all__ = ["FAMILIES", "Architecture", "Layer", "dissect"]
+
+PositionBias = Callable[[Tensor, Tensor], Tensor]
+"""(Tq,) and (Tk,) positions to an additive bias (H, Tq, Tk) on the scaled scores."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One post-norm transformer block: the same eight modules under every family's names."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_output: nn.Linear
+    attention_norm: nn.LayerNorm
+    up: nn.Linear
+    down: nn.Linear
+    output_norm: nn.LayerNorm
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What an encoder is made of, under the project's own names.
+
+    Attributes:
+        embed: token ids (B, T) and positions (B, T), counted from 0, to states (B, T, D).
+        layers: the blocks, in order; ALBERT's shared one stands here several times.
+        heads: number of attention heads H.
+        activation: name of the activation in the feed-forward part.
+        positions: how many positions the table holds for text and special tokens.
+        position_bias: MPNet's relative bias, else None.
+    """
+
+    embed: Callable[[Tensor, Tensor], Tensor]
+    layers: tuple[Layer, ...]
+    heads: int
+    activation: str
+    positions: int
+    position_bias: PositionBias | None = None
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token state."""
+        return self.layers[0].query.in_features
+
+
+def dissect(model: PreTrainedModel) -> Architecture:
+    """Name the parts of a loaded encoder.
+
+    Raises:
+        ModelError: the family is none of the seven, or positions are relative where the family's
+            usual ones are learned.
+    """
+    family = model.config.model_type
+    if family not in FAMILIES:
+        raise ModelError(
+            f"model: family {family!r} is not supported; wanted one of {', '.join(FAMILIES)}; "
+            "pass a checkpoint of one of these."
+        )
+    kind = getattr(model.config, "position_embedding_type", "absolute")
+    if kind not in (None, "absolute"):
+        raise ModelError(
+            f"model: position_embedding_type {kind!r} is not supported; wanted 'absolute'."
+        )
+    return FAMILIES[family](model)
+
+
+def _bert(model: PreTrainedModel) -> Architecture:
+    config = model.config
+    return Architecture(
+        embed=_embedder(model, first_position=0),
+        layers=tuple(_bert_layer(layer) for layer in model.encoder.layer),
+        heads=config.num_attention_heads,
+        activation=config.hidden_act,
+        positions=config.max_position_embeddings,
+    )
+
+
+def _bert_layer(layer: Any) -> Layer:  # noqa: ANN401  a module whose attributes torch cannot type
+    attention = layer.attention
+    return Layer(
+        query=attention.self.query,
+        key=attention.self.key,
+        value=attention.self.value,
+        attention_output=attention.output.dense,
+        attention_norm=attention.output.LayerNorm,
+        up=layer.intermediate.dense,
+        down=layer.output.dense,
+        output_norm=layer.output.LayerNorm,
+    )
+
+
+def _roberta(model: PreTrainedModel) -> Architecture:
+    """RoBERTa keeps the rows up to and including the padding index for itself."""
+    bert = _bert(model)
+    first = model.config.pad_token_id + 1
+    return Architecture(
+        embed=_embedder(model, first_position=first),
+        layers=bert.layers,
+        heads=bert.heads,
+        activation=bert.activation,
+        positions=bert.positions - first,
+    )
+
+
+def _electra(model: PreTrainedModel) -> Architecture:
+    bert = _bert(model)
+    embed = _embedder(model, first_position=0)
+    project = getattr(model, "embeddings_project", nn.Identity())
+    return Architecture(
+        embed=lambda ids, positions: project(embed(ids, positions)),
+        layers=bert.layers,
+        heads=bert.heads,
+        activation=bert.activation,
+        positions=bert.positions,
+    )
+
+
+def _distilbert(model: PreTrainedModel) -> Architecture:
+    config = model.config
+    layers = tuple(
+        Layer(
+            query=layer.attention.q_lin,
+            key=layer.attention.k_lin,
+            value=layer.attention.v_lin,
+            attention_output=layer.attention.out_lin,
+            attention_norm=layer.sa_layer_norm,
+            up=layer.ffn.lin1,
+            down=layer.ffn.lin2,
+            output_norm=layer.output_layer_norm,
+        )
+        for layer in model.transformer.layer
+    )
+    return Architecture(
+        embed=_embedder(model, first_position=0),
+        layers=layers,
+        heads=config.n_heads,
+        activation=config.activation,
+        positions=config.max_position_embeddings,
+    )
+
+
+def _albert(model: PreTrainedModel) -> Architecture:
+    config = model.config
+    encoder = model.encoder
+    embed = _embedder(model, first_position=0)
+    project = encoder.embedding_hidden_mapping_in
+    per_group = config.num_hidden_layers / config.num_hidden_groups
+    layers = [
+        Layer(
+            query=layer.attention.query,
+            key=layer.attention.key,
+            value=layer.attention.value,
+            attention_output=layer.attention.dense,
+            attention_norm=layer.attention.LayerNorm,
+            up=layer.ffn,
+            down=layer.ffn_output,
+            output_norm=layer.full_layer_layer_norm,
+        )
+        for index in range(config.num_hidden_layers)
+        for layer in encoder.albert_layer_groups[int(index / per_group)].albert_layers
+    ]
+    return Architecture(
+        embed=lambda ids, positions: project(embed(ids, positions)),
+        layers=tuple(layers),
+        heads=config.num_attention_heads,
+        activation=config.hidden_act,
+        positions=config.max_position_embeddings,
+    )
+
+
+def _mpnet(model: PreTrainedModel) -> Architecture:
+    config = model.config
+    first = config.pad_token_id + 1
+    layers = tuple(
+        Layer(
+            query=layer.attention.attn.q,
+            key=layer.attention.attn.k,
+            value=layer.attention.attn.v,
+            attention_output=layer.attention.attn.o,
+            attention_norm=layer.attention.LayerNorm,
+            up=layer.intermediate.dense,
+            down=layer.output.dense,
+            output_norm=layer.output.LayerNorm,
+        )
+        for layer in model.encoder.layer
+    )
+    return Architecture(
+        embed=_embedder(model, first_position=first),
+        layers=layers,
+        heads=config.num_attention_heads,
+        activation=config.hidden_act,
+        positions=config.max_position_embeddings - first,
+        position_bias=_mpnet_bias(model),
+    )
+
+
+def _mpnet_bias(model: PreTrainedModel) -> PositionBias:
+    """T5's bucketed relative positions (Raffel et al. 2020, section 2.1), as MPNet uses them."""
+    table = model.encoder.relative_attention_bias
+    half = table.num_embeddings // 2
+    exact, furthest = half // 2, 128
+
+    def bias(query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        distance = key_positions[None, :] - query_positions[:, None]  # (Tq, Tk)
+        length = distance.abs()
+        ratio = torch.log(length.clamp(min=1) / exact) / math.log(furthest / exact)
+        far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
+        bucket = torch.where(length < exact, length, far) + half * (distance > 0)
+        scores: Tensor = table(bucket)  # (Tq, Tk, H)
+        return scores.permute(2, 0, 1)
+
+    return bias
+
+
+def _embedder(model: PreTrainedModel, *, first_position: int) -> Callable[[Tensor, Tensor], Tensor]:
+    embeddings = model.embeddings
+
+    def embed(ids: Tensor, positions: Tensor) -> Tensor:
+        states: Tensor = embeddings(input_ids=ids, position_ids=positions + first_position)
+        return states
+
+    return embed
+
+
+FAMILIES: dict[str, Callable[[PreTrainedModel], Architecture]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+    "camembert": _roberta,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "albert": _albert,
+    "mpnet": _mpnet,
+}
+"""The families that are supported, by their `config.model_type`."""
