@@ -1,0 +1,31 @@
+"""Which training examples made a model say so, and whether the sum adds up.
+
+Recorder        around a training loop: writes down what it takes to replay it
+Replay          a recording, opened
+path_kernel     prediction = start + contributions + decay + rounding + residual
+"""
+
+from __future__ import annotations
+
+from unabridged.attribution.batches import TensorData
+from unabridged.attribution.errors import RecordingError
+from unabridged.attribution.ledger import Entry, Ledger
+from unabridged.attribution.path_kernel import path_kernel
+from unabridged.attribution.recorder import Loop, Recorder
+from unabridged.attribution.replay import Replay
+from unabridged.attribution.targets import cross_entropy_of, logit, margin, probability
+
+__all__ = [
+    "Entry",
+    "Ledger",
+    "Loop",
+    "Recorder",
+    "RecordingError",
+    "Replay",
+    "TensorData",
+    "cross_entropy_of",
+    "logit",
+    "margin",
+    "path_kernel",
+    "probability",
+]
