@@ -7,15 +7,18 @@ path_kernel     prediction = start + contributions + decay + rounding + residual
 
 from __future__ import annotations
 
+from unabridged.attribution.adjoint import Effects, adjoint
 from unabridged.attribution.batches import TensorData
 from unabridged.attribution.errors import RecordingError
 from unabridged.attribution.ledger import Entry, Ledger
 from unabridged.attribution.path_kernel import path_kernel
 from unabridged.attribution.recorder import Loop, Recorder
 from unabridged.attribution.replay import Replay
+from unabridged.attribution.retrain import retrain
 from unabridged.attribution.targets import cross_entropy_of, logit, margin, probability
 
 __all__ = [
+    "Effects",
     "Entry",
     "Ledger",
     "Loop",
@@ -23,9 +26,11 @@ __all__ = [
     "RecordingError",
     "Replay",
     "TensorData",
+    "adjoint",
     "cross_entropy_of",
     "logit",
     "margin",
     "path_kernel",
     "probability",
+    "retrain",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from unabridged.attribution.optimizers import Family, Moments, coefficients
 from unabridged.attribution.packing import StepRecord, unpack
 from unabridged.attribution.recording import Recording
 from unabridged.attribution.refusals import refuse_other_gradient, refuse_other_model
-from unabridged.attribution.steps import Segment, TakenStep, expanded_rates
+from unabridged.attribution.steps import Segment, State, TakenStep, expanded_rates
 from unabridged.attribution.targets import Target
 
 __all__ = ["Replay"]
@@ -180,9 +180,10 @@ class Replay:
 
     def forward(self, record: StepRecord, index: int) -> Tensor:
         """(N,) weighted losses of one pass, in a graph, with the recorded random numbers."""
-        with torch.random.fork_rng(devices=[]):
+        state = record.forward_states[index]
+        draws = state is not None or self.data is not None
+        with torch.random.fork_rng(devices=[], enabled=draws):
             inputs, targets = self.batch(record, index)
-            state = record.forward_states[index]
             if state is not None:
                 torch.set_rng_state(state)
             losses = self.loss(call(self.model, inputs), targets)
@@ -218,51 +219,68 @@ class Replay:
 
     def _segment(self, index: int) -> Segment:
         before, tensors = self.recording.load(index - 1), self.recording.load(index)
-        theta = self._read(before, "parameter")
         moments = Moments(self._read(before, "buffer"), self._read(before, "square"))
-        number = self.recording.manifest.segments[index].first
+        first = self.recording.manifest.segments[index].first
+        state = State(self._read(before, "parameter"), moments, first)
         steps = []
         for record in unpack(tensors):
-            step, moments = self.take(record, theta, moments, number)
+            step, state = self.take(record, state)
             refuse_other_gradient(step.number, step.record.norm, step.gradient.norm() * step.clip)
             steps.append(step)
-            theta, number = theta + step.change, number + 1
         return Segment(steps, self._read(tensors, "parameter"))
 
     def take(
-        self, record: StepRecord, theta: Tensor, moments: Moments, number: int
-    ) -> tuple[TakenStep, Moments]:
-        """Take one recorded step from given parameters and buffers."""
-        gradient = self._gradient(record, theta)
-        limit = self.recording.manifest.loop["clip_norm"]
-        norm = float(gradient.norm())
-        clip = 1.0 if limit is None else min(1.0, limit / (norm + 1e-6))
-        return self.advance(record, (theta, moments), (gradient, clip), number)
+        self, record: StepRecord, state: State, weights: Sequence[Tensor] | None = None
+    ) -> tuple[TakenStep, State]:
+        """Take one recorded step from given parameters and buffers.
 
-    def advance(
-        self,
-        record: StepRecord,
-        state: tuple[Tensor, Moments],
-        clipped: tuple[Tensor, float],
-        number: int,
-    ) -> tuple[TakenStep, Moments]:
-        """Apply the optimiser to a gradient and its clipping factor."""
-        (theta, moments), (gradient, clip) = state, clipped
+        Args:
+            record: the step.
+            state: before it.
+            weights: for every pass (N,) factors on the losses of its rows; None: all 1.
+
+        Returns:
+            The step, and the state after it.
+        """
+        gradient = self._gradient(record, state.theta, weights)
+        limit = self.recording.manifest.loop["clip_norm"]
+        clip = 1.0 if limit is None else min(1.0, limit / (float(gradient.norm()) + 1e-6))
         rates = expanded_rates(record, self.recording.manifest.groups, self.layout)
         decay = 0.0 if self.family.decoupled else rates["weight_decay"]
-        z = clip * gradient + decay * theta
-        filled = coefficients(self.family, rates, step=number, square=moments.square, z=z)
-        moved, after = filled.advance(theta, moments, z)
-        taken = TakenStep(number, record, theta, moved - theta, gradient, clip, filled, moments)
-        return taken, after
+        z = clip * gradient + decay * state.theta
+        square = state.moments.square
+        filled = coefficients(self.family, rates, step=state.number, square=square, z=z)
+        moved, moments = filled.advance(state.theta, state.moments, z)
+        taken = TakenStep(record, state, moved - state.theta, gradient, clip, filled)
+        return taken, State(moved, moments, state.number + 1)
 
-    def _gradient(self, record: StepRecord, theta: Tensor) -> Tensor:
+    def _gradient(
+        self, record: StepRecord, theta: Tensor, weights: Sequence[Tensor] | None
+    ) -> Tensor:
         self.set(theta)
         self.mode("train")
         total = torch.zeros_like(theta)
         for index in range(len(record.ids)):
-            total += self.tape.run(partial(self.forward, record, index))[1].total(theta)
+            gradients = self.tape.run(partial(self.forward, record, index))[1]
+            if weights is not None:
+                gradients = gradients.scaled(weights[index])
+            total += gradients.total(theta)
         return total
+
+    def hessian_products(self, step: TakenStep, index: int, vectors: Tensor) -> Tensor:
+        """(T, P) the Hessian of one pass's weighted loss times T vectors (T, P)."""
+        self.set(step.theta)
+        self.mode("train")
+        parameters = dict(self.model.named_parameters())
+        leaves = [parameters[name] for name in self.layout.names]
+        with torch.enable_grad():
+            loss = self.forward(step.record, index).sum()
+            slopes = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+            flat = torch.cat([slope.flatten() for slope in slopes])
+            products = torch.autograd.grad(
+                flat, leaves, vectors, is_grads_batched=True, materialize_grads=True
+            )
+        return torch.cat([product.flatten(1) for product in products], 1)
 
     def _probe(self) -> None:
         """On the first batch: learn what is factorable, and refuse rows that depend on others."""

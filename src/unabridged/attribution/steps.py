@@ -12,7 +12,16 @@ from unabridged.attribution.layout import Layout
 from unabridged.attribution.optimizers import FIELDS, Coefficients, Moments, Number
 from unabridged.attribution.packing import StepRecord
 
-__all__ = ["Segment", "TakenStep", "expanded_rates"]
+__all__ = ["Segment", "State", "TakenStep", "expanded_rates"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Between two steps: (P,) parameters, the optimiser's buffers, and the number of the next."""
+
+    theta: Tensor
+    moments: Moments
+    number: int
 
 
 @dataclass(frozen=True)
@@ -20,24 +29,30 @@ class TakenStep:
     """One optimiser step as it was replayed.
 
     Attributes:
-        number: from 0.
         record: what was written down of it.
-        theta: (P,) parameters before it.
+        before: the state it started from.
         change: (P,) parameters after it less those before.
         gradient: (P,) before clipping.
         clip: the factor that clipping applied; 1 where it did nothing.
         coefficients: the realised recurrence.
-        moments: the optimiser's buffers before it.
     """
 
-    number: int
     record: StepRecord
-    theta: Tensor
+    before: State
     change: Tensor
     gradient: Tensor
     clip: float
     coefficients: Coefficients
-    moments: Moments
+
+    @property
+    def theta(self) -> Tensor:
+        """(P,) the parameters before the step."""
+        return self.before.theta
+
+    @property
+    def number(self) -> int:
+        """Which step, from 0."""
+        return self.before.number
 
     @property
     def z(self) -> Tensor:
