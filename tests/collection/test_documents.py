@@ -38,7 +38,7 @@ def reason(tmp_path: Path, name: str, data: bytes, **options: int) -> str:
 
 SENTENCES = {
     "cp1252": "L'été à la forêt, où l'élève reçoit un café – c'est déjà ça.\r\n",
-    "cp1250": "Wszyscy ludzie rodzą się wolni i równi pod względem swej godności. Każdy może żyć.\n",
+    "cp1250": "Wszyscy ludzie rodzą się wolni i równi pod względem godności. Każdy może żyć.\n",
     "cp1251": "Все люди рождаются свободными и равными в своём достоинстве и правах.\n",
     "koi8_r": "Все люди рождаются свободными и равными в своём достоинстве и правах.\n",
     "cp1253": "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στα δικαιώματα.\n",

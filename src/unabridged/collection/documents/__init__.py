@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from unabridged.collection.documents.document import Document, NothingToRead
 from unabridged.collection.documents.files import DEFAULT_MAX_BYTES, file_digest, walk
-from unabridged.collection.documents.reading import read_document
+from unabridged.collection.documents.reading import document_id, read_document
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
     "Document",
     "NothingToRead",
+    "document_id",
     "file_digest",
     "read_document",
     "walk",

@@ -11,7 +11,7 @@ from unabridged.collection.documents.kinds import HTML, media_type
 from unabridged.collection.documents.office import read_docx, read_epub
 from unabridged.collection.documents.plain import decode
 
-__all__ = ["read_document"]
+__all__ = ["document_id", "read_document"]
 
 
 def read_document(path: Path, root: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Document:

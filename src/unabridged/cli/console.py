@@ -1,0 +1,59 @@
+"""Two streams: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console
+
+__all__ = [
+    "DONE",
+    "ERROR",
+    "INTERRUPTED",
+    "PARTLY",
+    "print_json",
+    "print_json_lines",
+    "results",
+    "say",
+]
+
+DONE = 0
+ERROR = 1
+PARTLY = 3
+INTERRUPTED = 130
+
+UNBROKEN = 10_000
+"""Columns of a file or a pipe, where a broken line would break what reads it."""
+
+
+def results() -> Console:
+    """Standard output for people: colours on a terminal, unbroken lines in a pipe or a file."""
+    return Console(width=_width(sys.stdout), highlight=False)
+
+
+def notes() -> Console:
+    """Standard error for people."""
+    return Console(stderr=True, width=_width(sys.stderr), highlight=False)
+
+
+def _width(stream: TextIO) -> int | None:
+    return None if stream.isatty() else UNBROKEN
+
+
+def say(message: str) -> None:
+    """A remark that is no result."""
+    notes().print(message, markup=False)
+
+
+def print_json(value: object) -> None:
+    """One JSON value on one line, as machines like it."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def print_json_lines(values: Iterable[object]) -> None:
+    """One JSON value a line."""
+    for value in values:
+        print_json(value)

@@ -1,0 +1,49 @@
+"""`unabridged index`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unabridged.cli import opening, places, syncing
+from unabridged.cli.console import DONE, PARTLY, print_json
+from unabridged.cli.options import AsJson, Into, ModelName, Quiet
+
+__all__ = ["index"]
+
+Source = Annotated[
+    Path, typer.Argument(metavar="FOLDER", exists=True, help="The folder with the documents.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep documents whose files are no longer in FOLDER.")
+]
+
+
+def index(
+    folder: Source,
+    into: Into = None,
+    model: ModelName = None,
+    keep: Keep = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a folder of documents whole, and keep its collection up to date.
+
+    Only what is new or changed is read. Stop it whenever you like: the same command goes on.
+    Reads .txt, .md and any other text, .html, .pdf, .docx, .epub; says of every other file why not.
+
+    For example:
+
+    - `unabridged index ~/Documents/minutes`
+    - `unabridged index reports --into reports-2026 --model intfloat/e5-base-v2`
+    """
+    place = places.named(into) if into else places.beside(folder)
+    collection = opening.collection_to_write(place, model)
+    report = syncing.sync(collection, folder, vanished="keep" if keep else "remove", quiet=quiet)
+    if as_json:
+        print_json(syncing.report_as_json(report, place))
+    else:
+        syncing.show_report(report, place)
+    raise typer.Exit(PARTLY if report.failed else DONE)
