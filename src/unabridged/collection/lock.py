@@ -14,7 +14,7 @@ import filelock
 
 from unabridged._errors import CollectionError
 
-__all__ = ["write_lock"]
+__all__ = ["HOLDER_NAME", "LOCK_NAME", "write_lock"]
 
 LOCK_NAME = "write.lock"
 HOLDER_NAME = "write.holder.json"

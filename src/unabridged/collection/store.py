@@ -163,9 +163,14 @@ class Store:
                 _optimize(table)
 
     def compact(self) -> None:
-        """Merge fragments, bring the indexes up to date, delete old versions and lost files."""
-        for table in (self.documents, self.passages):
+        """Merge fragments, update the indexes, delete old versions, lost files and removed rows."""
+        for name, table in ((DOCUMENTS, self.documents), (PASSAGES, self.passages)):
             _optimize(table)
+            if any((self.folder / f"{name}.lance" / "_deletions").glob("*")):
+                # Removed rows stay in a large file until enough are gone; writing every row anew
+                # leaves none behind.
+                with _writing("compact"):
+                    table.update(values_sql={"revision": "revision"})
             # The first run indexes what the second may then merge.
             _optimize(table)
 
