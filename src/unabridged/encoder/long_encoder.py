@@ -27,7 +27,7 @@ from unabridged.encoder.tokens import load_tokenizer
 
 __all__ = ["DEFAULT_READER", "EncodeOptions", "LongEncoder"]
 
-DEFAULT_READER: ReaderName = "windows"
+DEFAULT_READER: ReaderName = "chunks"
 """Chosen by measurement; see LOG.md."""
 
 Dtype = Literal["auto", "float32", "bfloat16"]

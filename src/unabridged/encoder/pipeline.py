@@ -6,7 +6,6 @@ under way; token states never outlive their batch.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,7 +35,7 @@ class Pipeline:
         tokenizer: text to tokens.
         forward: packs to token states.
         head: token states to vectors.
-        layers: number of layers; a window's context reaches that many times as far.
+        layers: number of layers; so many blocks away a window can hear of.
     """
 
     tokenizer: TextTokenizer
@@ -50,7 +49,7 @@ class Pipeline:
         reader: Reader,
         *,
         prompt: str = "",
-        whole_up_to: int = 0,
+        whole_up_to: int | None = None,
         on_tokens: Callable[[int], None] | None = None,
     ) -> Iterator[Reading]:
         """Readings of texts, in order; texts are pulled only as far ahead as a batch needs.
@@ -59,7 +58,8 @@ class Pipeline:
             texts: documents.
             reader: how they are cut.
             prompt: stands before every passage and is no part of the document.
-            whole_up_to: documents of at most so many tokens are one passage, whatever the reader.
+            whole_up_to: documents of at most so many tokens are one passage, whatever the reader
+                says; None leaves all to the reader.
             on_tokens: called with the number of tokens read since its last call.
         """
         jobs: deque[_Job] = deque()
@@ -76,10 +76,11 @@ class Pipeline:
         batch.run()
         yield from (job.reading() for job in jobs)
 
-    def _job(self, text: str, reader: Reader, prompt: str, whole_up_to: int) -> _Job:
+    def _job(self, text: str, reader: Reader, prompt: str, whole_up_to: int | None) -> _Job:
         tokens, prompt_ids = self._tokens(text, prompt)
         count = len(tokens)
-        spans = [(0, count)] if count <= whole_up_to else reader.spans(count)
+        whole = whole_up_to is not None and count <= whole_up_to
+        spans = [(0, count)] if whole else reader.spans(count)
         prefix, suffix = self.tokenizer.specials
         return _Job(tokens, len(text), spans, [*prefix, *prompt_ids], suffix)
 
@@ -221,11 +222,8 @@ class _Batch:
         return blocks, owners
 
     def _halo(self, job: _Job) -> int:
-        """Blocks beyond a stretch whose tokens its own can have heard of through the layers."""
-        if not self.context or len(job.spans) < 2:
-            return 0
-        start, end = job.spans[0]
-        return math.ceil(self.context * self.pipeline.layers / (end - start))
+        """Blocks beyond a stretch that its own can have heard of: one more with every layer."""
+        return self.pipeline.layers if self.context and len(job.spans) > 1 else 0
 
     def _report(self) -> None:
         if self.on_tokens:

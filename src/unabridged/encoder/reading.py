@@ -49,8 +49,8 @@ class Windows:
     """One stream: passages that see their neighbourhood while they are read.
 
     In every layer a block's keys are its own tokens, [CLS] and [SEP], and the `context` tokens
-    before and after it, so that what a passage knows grows by `context` tokens a layer. Positions
-    begin anew in every block, within the length that the model was trained for.
+    before and after it, so that with every layer a passage hears of one more passage on either
+    side. Positions begin anew in every block, within the length that the model was trained for.
 
     Attributes:
         passage: tokens of a passage, special ones not counted.
