@@ -1,7 +1,8 @@
 """Real vectors for the benchmarks: MiniLM embeddings of QMSum passages and of their queries.
 
 The transcripts are cut into passages of 30 words that do not overlap; questions and summaries are
-the queries. Encoded once, then kept in ~/.cache/unabridged-bench. QMSum: github.com/Yale-LILY/QMSum.
+the queries. Encoded once, then kept in ~/.cache/unabridged-bench.
+QMSum: github.com/Yale-LILY/QMSum.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def check_columns(caller: str, shape: tuple[int, ...], dimension: int | None) ->
     """Raise ValueError unless `shape` is (rows, dimension), any number of columns for None."""
     if len(shape) != 2:
         raise ValueError(
-            f"{caller}: got an array of shape {tuple(shape)}; wanted two dimensions (rows, columns), "
+            f"{caller}: got shape {tuple(shape)}; wanted two dimensions (rows, columns), "
             "so reshape a single vector x to x[None]."
         )
     if dimension is not None and shape[1] != dimension:
@@ -61,7 +61,7 @@ def as_query(caller: str, query: object, dimension: int) -> NDArray[np.float64]:
             f"{caller}: got a query of shape {tuple(rows.shape)}; wanted one vector of {dimension} "
             "entries, so pass the queries one at a time."
         )
-    vector = as_rows(caller, rows[None, :], dimension)[0].astype(np.float64)
+    vector: NDArray[np.float64] = as_rows(caller, rows[None, :], dimension)[0].astype(np.float64)
     if not is_finite(vector):
         raise ValueError(f"{caller}: got NaN or infinity in the query; wanted finite numbers.")
     return vector

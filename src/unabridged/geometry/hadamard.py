@@ -32,11 +32,11 @@ def hadamard_matrix(order: int) -> NDArray[np.float64]:
 def sampled_hadamard(
     X: torch.Tensor, signs: NDArray[np.float64], chosen: NDArray[np.intp], scale: float
 ) -> torch.Tensor:
-    """Scale * (H diag(signs) x)[chosen] for every row x of X, without the entries not chosen.
+    """The chosen entries of scale * H diag(signs) x for every row x, without forming the others.
 
-    H = H_a (x) H_b acts by H_b within runs of b columns, then by H_a across the runs; only the chosen
-    entries of the second product are formed. A row of width w costs w b + n w / b multiplications
-    instead of n w, as matrix products, which a processor does far faster than butterflies.
+    H = H_a (x) H_b acts by H_b within runs of b columns, then by H_a across the runs; only the
+    chosen entries of the second product are formed. A row of width w costs w b + n w / b
+    multiplications instead of n w, as matrix products, which run far faster than butterflies.
 
     Args:
         X: rows (N, d), d at most the width of `signs`; missing columns count as zero.
@@ -66,7 +66,7 @@ def sampled_hadamard(
 def _by_residue(
     chosen: torch.Tensor, b: int, outer: torch.Tensor
 ) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Chosen entries i = a_i b + residue, grouped: residue, their places, columns a_i of `outer`."""
+    """Entries i = a_i b + residue, grouped: residue, their places, columns a_i of `outer`."""
     residues = chosen % b
-    places = [(int(r), torch.nonzero(residues == r)[:, 0]) for r in residues.unique()]
+    places = [(r, torch.nonzero(residues == r)[:, 0]) for r in sorted(set(residues.tolist()))]
     return [(r, where, outer[:, chosen[where] // b].contiguous()) for r, where in places]

@@ -28,11 +28,11 @@ class RandomProjection:
 
     Kinds, with n = `dimension` and d = `input_dimension`:
 
-    - gaussian: entries N(0, 1/n). |Ax|^2/|x|^2 is exactly chi-square(n)/n, whatever x: the only kind
-      for which `dimensions.dimension_for` is exact. Var <Ax, Ay> = (|x|^2 |y|^2 + <x, y>^2)/n.
+    - gaussian: entries N(0, 1/n). |Ax|^2/|x|^2 is exactly chi-square(n)/n, whatever x: the only
+      kind for which `dimensions.dimension_for` is exact. Var <Ax, Ay> = (|x|^2 |y|^2 + <x, y>^2)/n.
     - rademacher: entries +-1/sqrt(n) (Achlioptas 2003). Never worse in variance than gaussian.
     - sparse: exactly `nonzeros` entries +-1/sqrt(nonzeros) in every column (Kane and Nelson 2014),
-      one in each of as many equal parts of the rows where that divides n, else anywhere.
+      in rows drawn without replacement.
     - hadamard: sqrt(w/n) R H D with random signs D, Sylvester's H/sqrt(w), w the least power of two
       that holds d, and n rows R drawn without replacement (Ailon and Chazelle 2009). Faster than a
       dense product from about 4,000 dimensions on.
@@ -78,7 +78,7 @@ class RandomProjection:
         if self.nonzeros is not None:
             if self.kind != "sparse":
                 raise ValueError(
-                    f"{caller}: got nonzeros={self.nonzeros} with kind={self.kind!r}; only a sparse "
+                    f"{caller}: got nonzeros={self.nonzeros} with kind={self.kind!r}; only sparse "
                     "projection has it, so leave it out or choose kind='sparse'."
                 )
             check_count(caller, "nonzeros", self.nonzeros, 1, self.dimension)
@@ -93,7 +93,7 @@ class RandomProjection:
         n, d = self.dimension, self.input_dimension
         rng = own_stream(self.seed)
         if self.kind == "gaussian":
-            return rng.standard_normal((n, d)) / math.sqrt(n)
+            return np.asarray(rng.standard_normal((n, d)), np.float64) / math.sqrt(n)
         if self.kind == "rademacher":
             return _signs(rng, (n, d)) / math.sqrt(n)
         if self.kind == "orthogonal":
@@ -129,12 +129,12 @@ class RandomProjection:
             self._by_dtype[dtype] = torch.from_numpy(transposed).to(dtype)
         return self._by_dtype[dtype]
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any) -> Any:  # noqa: ANN401 (the output is of the input's kind)
         """Rows of X (N, input_dimension) projected: X A^T (N, dimension).
 
-        Takes a numpy array, a torch tensor, or a scipy sparse matrix; gives a tensor (same dtype and
-        device) for a tensor, else an array. float64 is computed in float64, narrower floats in
-        float32, and each keeps its dtype; integers become float64.
+        Takes a numpy array, a torch tensor, or a scipy sparse matrix; gives a tensor (same dtype
+        and device) for a tensor, else an array. float64 is computed in float64, narrower floats
+        in float32, and each keeps its dtype; integers become float64.
 
         Raises:
             TypeError: Not real numbers.
@@ -154,7 +154,7 @@ class RandomProjection:
         projected = out.numpy()
         return projected.astype(np.float16) if np.asarray(X).dtype == np.float16 else projected
 
-    def _transform_sparse(self, X: Any) -> NDArray[Any]:
+    def _transform_sparse(self, X: Any) -> NDArray[Any]:  # noqa: ANN401 (scipy is not imported)
         check_columns("RandomProjection.transform", X.shape, self.input_dimension)
         if self.kind == "hadamard":
             starts = range(0, max(1, X.shape[0]), _DENSIFY_ROWS)
@@ -197,7 +197,7 @@ def own_stream(seed: int) -> np.random.Generator:
 
 
 def _signs(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    return rng.integers(0, 2, shape) * 2.0 - 1.0
+    return np.asarray(rng.integers(0, 2, shape) * 2.0 - 1.0, np.float64)
 
 
 def hadamard_rows(chosen: NDArray[np.intp], width: int) -> NDArray[np.float64]:
@@ -207,7 +207,8 @@ def hadamard_rows(chosen: NDArray[np.intp], width: int) -> NDArray[np.float64]:
     columns = np.arange(width // b)
     parity = np.bitwise_count(outer[:, None] & columns[None, :]) & 1
     coarse = 1.0 - 2.0 * parity
-    return np.einsum("na,nb->nab", coarse, hadamard_matrix(b)[chosen % b]).reshape(-1, width)
+    fine = hadamard_matrix(b)[chosen % b]
+    return np.asarray(coarse[:, :, None] * fine[:, None, :], np.float64).reshape(-1, width)
 
 
 def haar_rows(n: int, d: int, seed: int) -> NDArray[np.float64]:
@@ -222,7 +223,8 @@ def haar_rows(n: int, d: int, seed: int) -> NDArray[np.float64]:
     """
     gaussian = own_stream(seed).standard_normal((n, d))
     Q, R = np.linalg.qr(gaussian.T)
-    return np.ascontiguousarray((Q * np.where(np.diag(R) < 0, -1.0, 1.0)).T)
+    rows: NDArray[np.float64] = np.ascontiguousarray((Q * np.where(np.diag(R) < 0, -1.0, 1.0)).T)
+    return rows
 
 
 def inner_product_variance(x: NDArray[Any], y: NDArray[Any], dimension: int) -> float:

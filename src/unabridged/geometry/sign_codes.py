@@ -17,7 +17,7 @@ from unabridged.geometry.random_projection import haar_rows
 from unabridged.geometry.sign_planes import Planes, blocks, disagreement, pack, quantise, unpack
 from unabridged.geometry.sphere import coordinate_quantile
 
-__all__ = ["Estimates", "SignCodes"]
+__all__ = ["Estimates", "SignCodes", "cosine_from_hamming"]
 
 _SCHEMA = "unabridged.sign_codes/1"
 _ENCODE_ROWS = 8_192
@@ -47,9 +47,9 @@ class SignCodes:
 
     without bias over the rotation (RaBitQ, Gao and Long 2024, arXiv 2405.12497, theorem 3.2; more
     bits: arXiv 2409.09913). With u = r/|r|, c = <q, u> and t the tangent of the angle between g and
-    P r the error is exactly t sqrt(|q|^2 - c^2) x, x one coordinate of a point uniform on the sphere of
-    D - 1 dimensions. We solve that for c, where the paper takes a constant times a bound, so
-    intervals have their nominal coverage for every vector, spikes included.
+    P r the error is exactly t sqrt(|q|^2 - c^2) x, x one coordinate of a point uniform on the
+    sphere of D - 1 dimensions. We solve that for c, where the paper takes a constant times a
+    bound, so intervals have their nominal coverage for every vector, spikes included.
 
     What this rests on: neither data nor queries were chosen by looking at the rotation.
 
@@ -138,7 +138,7 @@ class SignCodes:
         norms = np.einsum("nd,nd->n", values, values, dtype=np.float64)
         zero = squared == 0
         inner[zero] = 1
-        # tan^2 = |g|^2 |r|^2 / <g, Pr>^2 - 1, never below zero by Cauchy and Schwarz but for rounding.
+        # tan^2 = |g|^2 |r|^2 / <g, Pr>^2 - 1; only rounding takes it below zero.
         tangent = np.sqrt(np.maximum(norms * squared / inner**2 - 1, 0))
         tangent[zero] = 0
         factors = squared / inner, np.sqrt(squared), tangent
@@ -155,7 +155,7 @@ class SignCodes:
     @property
     def bytes_per_vector(self) -> int:
         """Bytes of codes and of the three factors of one row."""
-        return 8 * self.planes.shape[0] * self.planes.shape[1] + 12
+        return 8 * self.bits * -(-self.dimension // 64) + 12
 
     def quantise_query(self, query: NDArray[np.float64], bits: int) -> tuple[Planes, float, float]:
         """Planes (bits, words) of the rotated query, their unit, and the L1 norm of what they lose.
@@ -169,7 +169,7 @@ class SignCodes:
         return pack(levels, bits)[:, :, 0], unit, float(np.abs(v - unit * values).sum())
 
     def coarse(self, planes: Planes, unit: float, rows: slice) -> NDArray[np.float32]:
-        """|r|^2 <g, unit * query planes> / <g, P r> of a block of rows, by population counts alone."""
+        """|r|^2 <g, unit * query> / <g, P r> of a block of rows, by population counts alone."""
         top = ((1 << self.bits) - 1) * ((1 << len(planes)) - 1) * self.dimension
         value = disagreement(self.planes, planes, rows).astype(np.float32)
         value *= np.float32(-2 * unit)
@@ -231,8 +231,8 @@ class SignCodes:
     def hamming(self, query: object) -> NDArray[np.int64]:
         """Number of dimensions in which the signs of a row and of the query differ (N,).
 
-        The plain binary code, for comparison. 1 - 2 h / D estimates 1 - 2 angle / pi, not the cosine
-        (Goemans and Williamson 1995); `cosine_from_hamming` undoes that.
+        The plain binary code, for comparison. 1 - 2 h / D estimates 1 - 2 angle / pi, not the
+        cosine (Goemans and Williamson 1995); `cosine_from_hamming` undoes that.
         """
         q = as_query("SignCodes.hamming", query, self.dimension) - self.centre
         signs = pack(quantise((self.rotation @ q)[None].astype(np.float32), 1), 1)[:, :, 0]
@@ -261,8 +261,8 @@ class SignCodes:
             about = stored.metadata() or {}
             if about.get("schema") != _SCHEMA:
                 raise ValueError(
-                    f"SignCodes.load: got {path} with schema {about.get('schema')}; wanted {_SCHEMA}, "
-                    "so encode the vectors again with this version."
+                    f"SignCodes.load: got {path} with schema {about.get('schema')}; wanted "
+                    f"{_SCHEMA}, so encode the vectors again with this version."
                 )
             arrays = {name: stored.get_tensor(name) for name in _ARRAYS}
         return cls(**json.loads(about["settings"]), **arrays)

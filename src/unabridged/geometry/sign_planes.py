@@ -1,13 +1,14 @@
 """Bit planes: packed codes, and their inner products by exclusive or and population count.
 
-A code of `b` bits stands for the odd numbers -(2^b - 1), ..., -1, 1, ..., 2^b - 1 and is kept as `b`
-planes of signs: value = sum_p 2^p s_p with s_p = +-1. The inner product of two such vectors is then a
-sum over pairs of planes, and <s, t> = D - 2 popcount(s xor t).
+A code of `b` bits stands for the odd numbers -(2^b - 1), ..., -1, 1, ..., 2^b - 1 and is kept as
+`b` planes of signs: value = sum_p 2^p s_p with s_p = +-1. The inner product of two such vectors is
+then a sum over pairs of planes, and <s, t> = D - 2 popcount(s xor t).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,9 @@ _STEP_FACTORS = np.linspace(0.6, 1.4, 17)
 def quantise(U: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
     """Level of every entry, 0 to 2^bits - 1, with the step that maximises each row's own cosine.
 
-    Level l stands for the number 2 l + 1 - 2^bits. One bit is the sign; with more bits the direction
-    of a row's code follows the row as closely as 17 trial steps allow (extended RaBitQ, Gao et al.
-    2024, arXiv 2409.09913, searches all steps; the trial loses less than 1e-3 of the cosine).
+    Level l stands for the number 2 l + 1 - 2^bits. One bit is the sign; with more bits the
+    direction of a row's code follows the row as closely as 17 trial steps allow (extended RaBitQ,
+    Gao et al. 2024, arXiv 2409.09913, searches all steps).
 
     Args:
         U: rows (N, D).
@@ -52,7 +53,7 @@ def quantise(U: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
 
 
 def pack(levels: NDArray[np.uint8], bits: int) -> Planes:
-    """Levels (N, D) as planes (bits, words, N), the most significant last; D is padded with zeros."""
+    """Levels (N, D) as planes (bits, words, N), most significant last, D padded with zeros."""
     rows, dimension = levels.shape
     words = -(-dimension // 64)
     planes = np.empty((bits, words, rows), np.uint64)
@@ -79,7 +80,7 @@ def blocks(start: int, stop: int, size: int = BLOCK) -> Iterator[slice]:
     return (slice(low, min(low + size, stop)) for low in range(start, stop, size))
 
 
-def disagreement(planes: Planes, query: Planes, rows: slice) -> NDArray[np.uint32]:
+def disagreement(planes: Planes, query: Planes, rows: slice) -> NDArray[np.unsignedinteger[Any]]:
     """sum_{p,j} 2^(p+j) popcount(plane_p xor query_j) for a block of rows.
 
     With S = (2^bits - 1) (2^query_bits - 1) D the inner product of the two codes is
@@ -95,13 +96,14 @@ def disagreement(planes: Planes, query: Planes, rows: slice) -> NDArray[np.uint3
     different = np.empty(size, np.uint64)
     count = np.empty(size, np.uint8)
     top = ((1 << bits) - 1) * ((1 << len(query)) - 1) * 64 * words
-    total = np.zeros(size, np.uint16 if top < 1 << 16 else np.uint32)
+    width = np.uint16 if top < 1 << 16 else np.uint32
+    total: NDArray[np.unsignedinteger[Any]] = np.zeros(size, width)
     # Horner's rule over p + j, from the heaviest pairs of planes down: one shift a weight.
     for weight in range(bits + len(query) - 2, -1, -1):
-        total <<= 1
+        np.left_shift(total, 1, out=total)
         for p in range(max(0, weight - len(query) + 1), min(bits, weight + 1)):
             for w in range(words):
                 np.bitwise_xor(part[p, w], query[weight - p, w], out=different)
                 np.bitwise_count(different, out=count)
-                total += count
+                np.add(total, count, out=total)
     return total

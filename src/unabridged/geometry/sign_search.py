@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -234,7 +235,7 @@ def _in_threads(work: Callable[[tuple[int, int]], T], rows: int) -> list[T]:
     threads = max(1, min(torch.get_num_threads(), rows // BLOCK))
     edges = np.linspace(0, rows, threads + 1).astype(int).tolist()
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, zip(edges[:-1], edges[1:], strict=True)))
+        return list(pool.map(work, pairwise(edges)))
 
 
 def _largest(values: NDArray[Any], count: int) -> NDArray[np.intp]:
@@ -248,7 +249,7 @@ def _kth(values: NDArray[np.float64], k: int) -> float:
     return -np.inf if len(values) < k else float(np.partition(values, len(values) - k)[-k])
 
 
-def _fetcher(caller: str, vectors: Any, codes: SignCodes) -> Fetch:
+def _fetcher(caller: str, vectors: Any, codes: SignCodes) -> Fetch:  # noqa: ANN401 (any rows)
     if callable(vectors):
         return vectors  # type: ignore[no-any-return]
     shape = tuple(getattr(vectors, "shape", np.shape(vectors)))
@@ -261,9 +262,9 @@ def _fetcher(caller: str, vectors: Any, codes: SignCodes) -> Fetch:
     return lambda rows: array[rows]
 
 
-def _exact(fetch: Fetch, rows: NDArray[np.intp], query: NDArray[np.float64]) -> Any:
+def _exact(fetch: Fetch, rows: NDArray[np.intp], query: NDArray[np.float64]) -> NDArray[np.float64]:
     fetched = as_rows("rescoring", fetch(rows), len(query))
-    return (fetched @ query.astype(fetched.dtype)).astype(np.float64)
+    return np.asarray(fetched @ query.astype(fetched.dtype), np.float64)
 
 
 def _answer(

@@ -1,4 +1,4 @@
-"""Coordinates of a point drawn uniformly from a sphere: the law behind the intervals of sign codes."""
+"""One coordinate of a uniform point of a sphere: the law behind the intervals of sign codes."""
 
 from __future__ import annotations
 
