@@ -17,7 +17,7 @@ from unabridged.geometry._covariances import Full, LowRank
 from unabridged.geometry._pairs import Pair
 from unabridged.geometry.gaussian import Gaussian
 
-__all__ = ["Woodbury", "has_density_parts", "low_rank_kl", "mend", "woodbury"]
+__all__ = ["Woodbury", "has_density_parts", "is_thin", "low_rank_kl", "mend", "woodbury"]
 
 WANTED = 1e-10
 ROUNDING = 16 * torch.finfo(torch.float64).eps
@@ -44,10 +44,11 @@ class Woodbury:
 
 def has_density_parts(pair: Pair) -> bool:
     """Whether both are diagonal or low rank plus a diagonal that is positive everywhere."""
-    return _is_thin(pair.p) and _is_thin(pair.q)
+    return is_thin(pair.p) and is_thin(pair.q)
 
 
-def _is_thin(gaussian: Gaussian) -> bool:
+def is_thin(gaussian: Gaussian) -> bool:
+    """Whether it is diagonal or low rank plus a diagonal that is positive everywhere."""
     structure = gaussian.structure
     if isinstance(structure, Full):
         return False

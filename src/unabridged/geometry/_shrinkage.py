@@ -6,19 +6,18 @@ depends on few traces of S, so that data with fewer rows than dimensions never n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
 
 from unabridged.geometry._covariances import Covariance, Full, LowRank
+from unabridged.geometry.shrinkage import Shrinkage, shrinkage_intensity
 
 if TYPE_CHECKING:
     from unabridged.geometry.moments import Moments
 
 __all__ = ["Shrinkage", "shrink_moments", "shrink_samples"]
-
-Shrinkage = Literal["none", "ledoit-wolf", "oas"]
 
 
 def shrink_samples(samples: Tensor, shrinkage: Shrinkage) -> tuple[Tensor, Covariance]:
@@ -59,12 +58,9 @@ def shrink_moments(moments: Moments, shrinkage: Shrinkage) -> tuple[Tensor, Tens
             f"Gaussian.from_moments: the moments weigh {moments.count:g}; they must have seen at "
             "least one row, so update them with data first."
         )
-    n, d = moments.count, len(moments.mean)
-    covariance = torch.from_numpy(moments.scatter / n)
-    trace, square = covariance.trace(), covariance.square().sum()
-    fourth = torch.tensor(moments.radial4 / n**2, dtype=torch.float64)
-    rho = _intensity(shrinkage, n, d, trace, square, fourth)
-    sphere = rho * trace / d * torch.eye(d, dtype=torch.float64)
+    covariance = torch.from_numpy(moments.covariance())
+    d, rho = moments.dimension, shrinkage_intensity(moments, shrinkage)
+    sphere = rho * covariance.trace() / d * torch.eye(d, dtype=torch.float64)
     return torch.from_numpy(moments.mean.copy()), (1 - rho) * covariance + sphere
 
 
@@ -75,7 +71,7 @@ def _intensity(
     if shrinkage == "none":
         return torch.zeros_like(trace)
     spread = square - trace.square() / d  # |S - m I|^2
-    if shrinkage == "ledoit-wolf":
+    if shrinkage == "ledoit_wolf":
         above, below = fourth - square / n, spread
     else:
         above = (1 - 2 / d) * square + trace.square()

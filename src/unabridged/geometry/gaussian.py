@@ -120,7 +120,7 @@ class Gaussian:
 
         Args:
             samples: (..., n, d) with n at least 1; one sample gives a point mass.
-            shrinkage: "none", "ledoit-wolf" or "oas", towards a multiple of the identity.
+            shrinkage: "none", "ledoit_wolf" or "oas", towards a multiple of the identity.
 
         Raises:
             TypeError: if `samples` is not floating point.
@@ -131,8 +131,8 @@ class Gaussian:
         covariance estimation, eq. 23.
 
         >>> p = Gaussian.from_samples(torch.tensor([[0.0, 1.0, 5.0], [2.0, 1.0, 5.0]]))
-        >>> p.mean, p.variance
-        (tensor([1., 1., 5.]), tensor([1., 0., 0.]))
+        >>> p, p.mean
+        (Gaussian(d=3, batch_shape=(), covariance=low rank, dtype=float32), tensor([1., 1., 5.]))
         """
         (samples,) = read("Gaussian.from_samples", samples=samples)
         return cls._of(*shrink_samples(samples, shrinkage))
