@@ -62,7 +62,7 @@ class Explained:
         )
         return gradients, values
 
-    def finish(self, allowed: float) -> Finish | None:
+    def finish(self) -> Finish | None:
         """Cutting at kinks; None for models that cannot run with other parameters in every row."""
         replay = self.replay
         try:
@@ -73,7 +73,7 @@ class Explained:
         size = max(1, replay.budget // each)
 
         def cut(
-            theta: Tensor, change: Tensor, rows: Tensor, rises: Tensor
+            theta: Tensor, change: Tensor, rows: Tensor, rises: Tensor, allowed: float
         ) -> tuple[list[Node], int]:
             nodes, spent = list[Node](), 0
             for chosen, rise in zip(torch.split(rows, size), torch.split(rises, size), strict=True):
@@ -81,7 +81,7 @@ class Explained:
                 base = self.pointwise(theta.expand(len(chosen), -1), chosen)[1]
                 panels = Panels(chosen, zero, zero + 1, base, base + rise)
                 found, cost = cut_at_kinks(
-                    self.pointwise, theta, change, panels, allowed=allowed / 8
+                    self.pointwise, theta, change, panels, allowed=allowed / 4
                 )
                 nodes, spent = nodes + found, spent + cost
             return nodes, spent

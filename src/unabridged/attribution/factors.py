@@ -12,6 +12,7 @@ Source: Goodfellow (2015), Efficient per-example gradient computations; the pair
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -44,6 +45,9 @@ class Factors(Protocol):
 
     def chosen(self, rows: Tensor) -> Self:
         """The gradients of some rows, by mask or index."""
+
+    def plus(self, others: Sequence[Self]) -> Self:
+        """The sum with other gradients of the same rows."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,12 @@ class LinearFactors:
     def chosen(self, rows: Tensor) -> LinearFactors:
         return replace(self, a=self.a[rows], d=self.d[rows])
 
+    def plus(self, others: Sequence[LinearFactors]) -> LinearFactors:
+        all_ = (self, *others)
+        return replace(
+            self, a=torch.cat([f.a for f in all_], 1), d=torch.cat([f.d for f in all_], 1)
+        )
+
 
 @dataclass(frozen=True)
 class EmbeddingFactors:
@@ -161,6 +171,11 @@ class EmbeddingFactors:
     def chosen(self, rows: Tensor) -> EmbeddingFactors:
         return replace(self, index=self.index[rows], d=self.d[rows])
 
+    def plus(self, others: Sequence[EmbeddingFactors]) -> EmbeddingFactors:
+        all_ = (self, *others)
+        index = torch.cat([f.index for f in all_], 1)
+        return replace(self, index=index, d=torch.cat([f.d for f in all_], 1))
+
 
 @dataclass(frozen=True)
 class NormFactors:
@@ -205,6 +220,12 @@ class NormFactors:
     def chosen(self, rows: Tensor) -> NormFactors:
         return replace(self, scale=self.scale[rows], shift=self.shift[rows])
 
+    def plus(self, others: Sequence[NormFactors]) -> NormFactors:
+        scale = torch.stack([self.scale, *(f.scale for f in others)]).sum(0)
+        return replace(
+            self, scale=scale, shift=torch.stack([self.shift, *(f.shift for f in others)]).sum(0)
+        )
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -233,3 +254,8 @@ class Dense:
 
     def chosen(self, rows: Tensor) -> Dense:
         return replace(self, gradients=self.gradients[rows])
+
+    def plus(self, others: Sequence[Dense]) -> Dense:
+        return replace(
+            self, gradients=torch.stack([self.gradients, *(f.gradients for f in others)]).sum(0)
+        )

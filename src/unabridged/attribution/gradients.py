@@ -7,7 +7,7 @@ row, batched. What is factored is not assumed but tested: `find_factored` compar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,6 +86,14 @@ class RowGradients:
         count = int(rows.sum()) if rows.dtype == torch.bool else len(rows)
         return RowGradients(parts, count, self.size, self.disjoint)
 
+    def plus(self, others: Sequence[RowGradients]) -> RowGradients:
+        """The sum with gradients of the same rows elsewhere (other parameters, same layers)."""
+        if not others:
+            return self
+        theirs = [dict(other.parts) for other in others]
+        parts = tuple((key, part.plus([t[key] for t in theirs])) for key, part in self.parts)
+        return RowGradients(parts, self.count, self.size, self.disjoint)
+
     @property
     def bytes(self) -> int:
         """Memory that the factors take."""
@@ -112,6 +120,7 @@ class GradientTape:
         self.model, self.layout = model, layout
         self._uses: list[tuple[nn.Module, Tensor, Tensor]] = []
         self._watching = False
+        self._cache: dict[nn.Module, dict[str, slice]] = {}
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._first = {p: n for n, p in model.named_parameters()}
         self._modules = [m for m in model.modules() if self._factorable(m)]
@@ -165,17 +174,11 @@ class GradientTape:
                     parts.append((id(module), part))
         if self.other:
             parts.append((0, self._dense(scalars)))
-        seen = [id(p) for module, _, _ in uses for p in module.parameters(recurse=False)]
-        disjoint = len(seen) == len(set(seen))
+        disjoint = self._disjoint([module for module, _, _ in uses])
         return RowGradients(tuple(parts), count, self.layout.size, disjoint)
 
     def _part(self, module: nn.Module, a: Tensor, d: Tensor, count: int) -> Factors | None:
-        names = {n: self._name(p) for n, p in module.named_parameters(recurse=False)}
-        places = {
-            n: self.layout.span(full)
-            for n, full in names.items()
-            if full is not None and full not in self.other
-        }
+        places = self._places(module)
         weight, bias = places.get("weight"), places.get("bias")
         if weight is None and bias is None:
             return None
@@ -191,6 +194,20 @@ class GradientTape:
             return NormFactors(scale, shift, weight, bias)
         shapes = (count, -1, a.shape[-1]), (count, -1, d.shape[-1])
         return LinearFactors(a.reshape(shapes[0]), d.reshape(shapes[1]), weight, bias)
+
+    def _disjoint(self, modules: list[nn.Module]) -> bool:
+        places = [place.start for module in modules for place in self._places(module).values()]
+        return len(places) == len(set(places))
+
+    def _places(self, module: nn.Module) -> dict[str, slice]:
+        if module not in self._cache:
+            names = {n: self._name(p) for n, p in module.named_parameters(recurse=False)}
+            self._cache[module] = {
+                n: self.layout.span(full)
+                for n, full in names.items()
+                if full is not None and full not in self.other
+            }
+        return self._cache[module]
 
     def _dense(self, scalars: Tensor) -> Dense:
         parameters = [self._parameters[name] for name in self.other]
@@ -215,6 +232,7 @@ class GradientTape:
             finally:
                 self._watching = False
                 uses, self._uses = self._uses, []
+            self._cache.clear()
             other, rows = self.other, [0, len(scalars) - 1]
             self.other = list(self.layout.names)
             chosen = torch.eye(len(scalars), dtype=scalars.dtype)[rows]
@@ -228,6 +246,7 @@ class GradientTape:
                 materialize_grads=True,
             )
             self.other = other
+            self._cache.clear()
             formed = self.differentiate(scalars, uses).rows(scalars.detach())[rows]
         exact = torch.cat([g.flatten(1) for g in true], 1)
         tolerance = 1e-4 if scalars.dtype == torch.float32 else 1e-9
@@ -237,3 +256,4 @@ class GradientTape:
             gap = (formed[:, place] - exact[:, place]).abs().max()
             if name not in self.other and gap > floor:
                 self.other.append(name)
+        self._cache.clear()

@@ -70,8 +70,7 @@ def _explain(tests: Explained, tolerance: float) -> Ledger:
     replay = tests.replay
     start, prediction = tests.values(replay.parameters(0)), tests.values(replay.parameters(-1))
     scale = float((prediction - start).abs().mean())
-    allowed = tolerance * scale / replay.steps
-    integrator = Integrator(tests.slopes, allowed, tests.finish(allowed))
+    integrator = Integrator(tests.slopes, tolerance * scale, replay.steps, tests.finish())
     trace: Trace = (
         GhostTrace(replay, len(start)) if _forgets(replay) else DenseTrace(replay, len(start))
     )
@@ -144,13 +143,15 @@ class DenseTrace:
         """Account for one step, given the averaged test gradients as nodes."""
         rates = step.coefficients
         average = self._average(nodes)
-        self._buffer *= self._rho
-        self._buffer += rates.xi * average
+        self._buffer.mul_(self._rho)
+        self._buffer.addcmul_(average, torch.as_tensor(rates.xi, dtype=average.dtype))
         self._rho = rates.rho
-        trace = rates.nu * average + rates.kappa * self._buffer
+        trace = self._buffer * rates.kappa
+        if isinstance(rates.nu, Tensor) or rates.nu != 0.0:
+            trace += rates.nu * average
         self.decay -= trace @ (rates.omega * step.theta) + average @ (rates.delta * step.theta)
         for ids, gradients in self.replay.row_gradients(step):
-            products = gradients.against(trace) * -step.clip
+            products = gradients.against(trace).mul_(-step.clip)
             self.contributions.index_add_(1, self.replay.columns(ids), products)
 
     def _average(self, nodes: list[Node]) -> Tensor:

@@ -8,6 +8,7 @@ forward passes measure. Rows that are not accurate enough get a finer rule, the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -30,8 +31,9 @@ Slopes = Callable[[Tensor, Tensor], RowGradients]
 """From (P,) parameters and (R,) indices of test rows to the gradients of these rows."""
 
 
-Finish = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[list["Node"], int]]
-"""From parameters, change, rows (R,) and their rises (R,) to nodes, and gradients spent."""
+Finish = Callable[[Tensor, Tensor, Tensor, Tensor, float], tuple[list["Node"], int]]
+"""From parameters, change, rows (R,), their rises (R,) and the allowed error to nodes, and how many
+gradients were spent."""
 
 
 @cache
@@ -75,40 +77,46 @@ class Integrator:
 
     Attributes:
         slopes: gradients of test rows at given parameters.
-        allowed: the error that one step may leave in one row.
+        bound: the error that all steps together should leave in one row at most.
+        steps: how many steps there will be.
         finish: what to do for rows that the smooth rules cannot integrate; None: the finest rules.
         level: index in `RULES` to start from.
         spent: gradient rows computed so far, a measure of the work.
     """
 
     slopes: Slopes
-    allowed: float
+    bound: float
+    steps: int
     finish: Finish | None = None
     level: int = 1
     spent: int = 0
+    _left: Tensor | None = None
 
     def over(self, theta: Tensor, change: Tensor, rise: Tensor) -> list[Node]:
         """Nodes along the step from `theta` by `change`, given each row's true rise (T,)."""
         if not bool(change.any()):
             return []
+        if self._left is None:
+            self._left = torch.zeros_like(rise)
+        allowed = self.allowed
         level, finest = self.level, SMOOTH if self.finish else len(RULES) - 1
         rows = torch.arange(len(rise))
         kept: list[Node] = []
         while True:
             nodes = self._rule(theta, change, rows, level)
-            integral = torch.stack([node.along(change) for node in nodes]).sum(0)
-            error = (rise[rows] - integral).abs()
+            left = rise[rows] - torch.stack([node.along(change) for node in nodes]).sum(0)
+            bad = left.abs() > allowed
             if level == self.level:
-                self._learn(error)
-            bad = error > self.allowed
+                self._learn(left.abs(), allowed)
             if level == finest and self.finish is None:
                 bad = torch.zeros_like(bad)
+            self._account(rows[~bad], left[~bad])
             kept += _chosen(nodes, rows, ~bad, everything=len(rise))
             rows, level = rows[bad], level + 1
             if len(rows) == 0:
                 return kept
             if level > finest and self.finish is not None:
-                cut, spent = self.finish(theta, change, rows, rise[rows])
+                cut, spent = self.finish(theta, change, rows, rise[rows], allowed)
                 self.spent += spent
                 return [*kept, *cut]
 
@@ -120,11 +128,25 @@ class Integrator:
     def _weighted(self, theta: Tensor, rows: Tensor, weight: float) -> RowGradients:
         return self.slopes(theta, rows).scaled(theta.new_full((len(rows),), weight))
 
-    def _learn(self, error: Tensor) -> None:
-        share = float((error > self.allowed).double().mean())
+    @property
+    def allowed(self) -> float:
+        """The error that the next step may leave in one row.
+
+        Errors of many steps partly cancel, so a step may leave more than its equal share, as long
+        as the running sum stays away from the bound.
+        """
+        room = self.bound if self._left is None else self.bound - float(self._left.abs().max())
+        return 0.3 * self.bound / self.steps + max(room, 0.0) / (4 * math.sqrt(self.steps))
+
+    def _account(self, rows: Tensor, left: Tensor) -> None:
+        if self._left is not None:
+            self._left.index_add_(0, rows, left)
+
+    def _learn(self, error: Tensor, allowed: float) -> None:
+        share = float((error > allowed).double().mean())
         if share > 0.3 and self.level < SMOOTH:
             self.level += 1
-        elif float(error.max()) < 1e-4 * self.allowed and self.level > 0:
+        elif float(error.max()) < 1e-3 * allowed and self.level > 0:
             self.level -= 1
 
 
@@ -133,7 +155,7 @@ def _chosen(
 ) -> list[Node]:
     if not bool(good.any()):
         return []
+    together = nodes[0].plus(nodes[1:])
     if bool(good.all()):
-        place = None if len(rows) == everything else rows
-        return [Node(place, slopes) for slopes in nodes]
-    return [Node(rows[good], slopes.chosen(good)) for slopes in nodes]
+        return [Node(None if len(rows) == everything else rows, together)]
+    return [Node(rows[good], together.chosen(good))]

@@ -67,7 +67,7 @@ class Replay:
         self.precision = precision
         self.family = Family(**manifest.optimizer)
         self._flat = self.layout.bind(self.model, precision)
-        self._training = set(manifest.training)
+        self._training, self._mode = set(manifest.training), ""
         self.tape = GradientTape(self.model, self.layout)
         self._survey()
         self._probe()
@@ -145,8 +145,10 @@ class Replay:
 
     def mode(self, kind: Literal["train", "eval"]) -> None:
         """Training mode as recorded, or evaluation mode."""
-        for name, module in self.model.named_modules():
-            module.training = kind == "train" and name in self._training
+        if kind != self._mode:
+            self._mode = kind
+            for name, module in self.model.named_modules():
+                module.training = kind == "train" and name in self._training
 
     def values(self, theta: Tensor, inputs: Inputs, labels: Tensor, target: Target) -> Tensor:
         """(T,) the targets of test rows at given parameters."""
@@ -205,6 +207,9 @@ class Replay:
 
     def row_gradients(self, step: TakenStep) -> Iterator[tuple[Tensor, RowGradients]]:
         """For every pass of a step: ids (N,) and the gradients of its weighted losses."""
+        if step.gradients:
+            yield from zip(step.record.ids, step.gradients, strict=True)
+            return
         self.set(step.theta)
         self.mode("train")
         for index, ids in enumerate(step.record.ids):
@@ -242,7 +247,8 @@ class Replay:
         Returns:
             The step, and the state after it.
         """
-        gradient = self._gradient(record, state.theta, weights)
+        gradients = self._gradients(record, state.theta, weights)
+        gradient = torch.stack([rows.total(state.theta) for rows in gradients]).sum(0)
         limit = self.recording.manifest.loop["clip_norm"]
         clip = 1.0 if limit is None else min(1.0, limit / (float(gradient.norm()) + 1e-6))
         rates = expanded_rates(record, self.recording.manifest.groups, self.layout)
@@ -251,21 +257,22 @@ class Replay:
         square = state.moments.square
         filled = coefficients(self.family, rates, step=state.number, square=square, z=z)
         moved, moments = filled.advance(state.theta, state.moments, z)
-        taken = TakenStep(record, state, moved - state.theta, gradient, clip, filled)
+        change = moved - state.theta
+        held = sum(rows.bytes for rows in gradients) * self.recording.manifest.every
+        kept = tuple(gradients) if held < self.budget // 4 else ()
+        taken = TakenStep(record, state, change, gradient, clip, filled, kept)
         return taken, State(moved, moments, state.number + 1)
 
-    def _gradient(
+    def _gradients(
         self, record: StepRecord, theta: Tensor, weights: Sequence[Tensor] | None
-    ) -> Tensor:
+    ) -> list[RowGradients]:
         self.set(theta)
         self.mode("train")
-        total = torch.zeros_like(theta)
-        for index in range(len(record.ids)):
-            gradients = self.tape.run(partial(self.forward, record, index))[1]
-            if weights is not None:
-                gradients = gradients.scaled(weights[index])
-            total += gradients.total(theta)
-        return total
+        passes = range(len(record.ids))
+        found = [self.tape.run(partial(self.forward, record, index))[1] for index in passes]
+        if weights is None:
+            return found
+        return [rows.scaled(w) for rows, w in zip(found, weights, strict=True)]
 
     def hessian_products(self, step: TakenStep, index: int, vectors: Tensor) -> Tensor:
         """(T, P) the Hessian of one pass's weighted loss times T vectors (T, P)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unabridged.attribution.errors import RecordingError
+from unabridged.attribution.gradients import RowGradients
 from unabridged.attribution.layout import Layout
 from unabridged.attribution.optimizers import FIELDS, Coefficients, Moments, Number
 from unabridged.attribution.packing import StepRecord
@@ -35,6 +36,7 @@ class TakenStep:
         gradient: (P,) before clipping.
         clip: the factor that clipping applied; 1 where it did nothing.
         coefficients: the realised recurrence.
+        gradients: of every pass, where the budget allows to keep them; empty otherwise.
     """
 
     record: StepRecord
@@ -43,6 +45,7 @@ class TakenStep:
     gradient: Tensor
     clip: float
     coefficients: Coefficients
+    gradients: tuple[RowGradients, ...] = ()
 
     @property
     def theta(self) -> Tensor:
