@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from unabridged.cli import opening
-from unabridged.cli.auditing import Audit, audit_folder
 from unabridged.cli.console import DONE, PARTLY, print_json, results, say
 from unabridged.cli.options import AsJson, Quiet
+
+if TYPE_CHECKING:
+    from unabridged.cli.auditing import Audit
 
 __all__ = ["audit"]
 
@@ -41,6 +43,9 @@ def audit(
     - `unabridged audit ~/Documents/minutes`
     - `unabridged audit reports --model intfloat/e5-base-v2 --json`
     """
+    # Reading documents loads the database, which `--help` must not wait for.
+    from unabridged.cli.auditing import audit_folder
+
     encoder = opening.load_encoder(model)
     found = audit_folder(folder, max_length=encoder.max_length, count_tokens=encoder.count_tokens)
     if as_json:

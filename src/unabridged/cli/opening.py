@@ -6,6 +6,7 @@ Everything heavy is imported in here, when it is called, so that `--help` answer
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from unabridged.cli import places
 
 if TYPE_CHECKING:
     from unabridged.collection import Collection
-    from unabridged.encoder import LongEncoder
+    from unabridged.encoder import LongEncoder, Reader
 
 __all__ = ["collection", "collection_to_write", "collection_with_encoder", "load_encoder"]
 
@@ -21,11 +22,17 @@ MODEL_FILE = "model.json"
 """Beside collection.json: which model to load when no --model says so."""
 
 
-def load_encoder(model: str | None) -> LongEncoder:
-    """The encoder of a folder, of a Hub id, or the packaged default."""
+def load_encoder(model: str | None, made_with: Mapping[str, str] | None = None) -> LongEncoder:
+    """The encoder of a folder, of a Hub id, or the packaged default.
+
+    Args:
+        model: which one; None for the packaged default.
+        made_with: fingerprint of a collection, whose reader is then taken instead of the default.
+    """
     from unabridged.encoder import LongEncoder
 
-    return LongEncoder(model)
+    reader = _reader(made_with or {})
+    return LongEncoder(model) if reader is None else LongEncoder(model, reader=reader)
 
 
 def collection(place: str | None) -> Collection:
@@ -40,7 +47,7 @@ def collection_with_encoder(place: str | None, model: str | None) -> Collection:
     from unabridged.collection import Collection
 
     folder = places.existing(place)
-    encoder = load_encoder(model or _recorded_model(folder))
+    encoder = load_encoder(model or _recorded_model(folder), _fingerprint(folder))
     return Collection.open(folder, encoder, if_missing="refuse")
 
 
@@ -49,10 +56,32 @@ def collection_to_write(folder: Path, model: str | None) -> Collection:
     from unabridged.collection import Collection
 
     model = model or _recorded_model(folder)
-    opened = Collection.open(folder, load_encoder(model))
+    opened = Collection.open(folder, load_encoder(model, _fingerprint(folder)))
     _record_model(folder, model)
     places.remember(folder)
     return opened
+
+
+def _fingerprint(folder: Path) -> dict[str, str] | None:
+    from unabridged.collection import Collection
+
+    if not (folder / places.MANIFEST).exists():
+        return None
+    return Collection.open(folder, if_missing="refuse").info().fingerprint
+
+
+def _reader(fingerprint: Mapping[str, str]) -> Reader | None:
+    """The reader that a collection was made with: the default may be another by now."""
+    from unabridged.encoder import Chunks, Truncate, Windows
+
+    kinds: dict[str, type[Reader]] = {"chunks": Chunks, "truncate": Truncate, "windows": Windows}
+    kind = kinds.get(fingerprint.get("reader", ""))
+    settings = {
+        key.removeprefix("reader."): int(value)
+        for key, value in fingerprint.items()
+        if key.startswith("reader.")
+    }
+    return kind(**settings) if kind else None
 
 
 def _recorded_model(folder: Path) -> str | None:

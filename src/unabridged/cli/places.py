@@ -18,7 +18,7 @@ from pathlib import Path
 
 from unabridged._errors import CollectionError
 
-__all__ = ["FOLDER_NAME", "beside", "existing", "home", "named", "remember"]
+__all__ = ["FOLDER_NAME", "MANIFEST", "beside", "existing", "home", "named", "remember"]
 
 FOLDER_NAME = ".unabridged"
 MANIFEST = "collection.json"

@@ -137,7 +137,9 @@ def _words(query: str) -> list[str]:
 
 def _excerpt(passage: str, words: Sequence[str], width: int) -> Text:
     """The lines of a passage around the first that has a word of the query."""
-    whole = textwrap.dedent(passage.expandtabs(4)).strip().splitlines()
+    # A passage may begin within a line, whose indentation then is not in it.
+    head, _, rest = passage.expandtabs(4).strip("\n").partition("\n")
+    whole = [head.strip(), *textwrap.dedent(rest).splitlines()]
     lines = [part for line in whole for part in textwrap.wrap(line, width - len(INDENT))]
     pattern = re.compile("|".join(map(re.escape, words)) or "(?!)", re.IGNORECASE)
     first = next((n for n, line in enumerate(lines) if pattern.search(line)), 0)
