@@ -1,0 +1,1 @@
+"""Faces that other libraries know: one file a library, imported only by those who ask for it."""
