@@ -15,11 +15,16 @@ from tiny_models import TEXT
 from unabridged._errors import ModelError
 from unabridged.encoder import Chunks, LongEncoder, Truncate, Windows
 from unabridged.encoder.checkpoint import find_checkpoint
-from unabridged.encoder.pipeline import BATCH_ROWS
+from unabridged.encoder.pipeline import CHUNK_ROWS
 from unabridged.encoder.precision import probe_precision
 
 SHORT = ["", "The committee", "naïve café 東京タワー 👩‍👩‍👧", TEXT[:60]]
 UNICODE = "𝒯he naïve re\u0301sumé 👩‍👩‍👧 of 東京タワー, ﬁnally. "
+
+
+def shrink_batches(monkeypatch):
+    for name in ("CHUNK_ROWS", "WINDOW_ROWS"):
+        monkeypatch.setattr(f"unabridged.encoder.pipeline.{name}", 100)
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +142,14 @@ def test_a_document_longer_than_a_batch_reads_as_if_it_were_one(reader, model_fo
     encoder = LongEncoder(model_folders["bert"], dtype="float32", reader=reader)
     text = TEXT * 10
     whole = encoder.read(text)
-    assert len(whole) * 32 < BATCH_ROWS
-    monkeypatch.setattr("unabridged.encoder.pipeline.BATCH_ROWS", 100)
+    assert len(whole) * 32 < CHUNK_ROWS
+    shrink_batches(monkeypatch)
     pieced = encoder.read(text)
     np.testing.assert_allclose(pieced.vectors, whole.vectors, atol=2e-5)
 
 
 def test_texts_are_pulled_only_as_needed(model_folders, monkeypatch):
-    monkeypatch.setattr("unabridged.encoder.pipeline.BATCH_ROWS", 100)
+    shrink_batches(monkeypatch)
     encoder = LongEncoder(model_folders["bert"], dtype="float32", reader=Chunks(passage=30))
     pulled = []
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unabridged._reading import Span
-from unabridged.encoder.forward import TILE_ROWS, Pack, Tile
+from unabridged.encoder.forward import SLICE_ROWS, Pack, Tile
 
 __all__ = ["Block", "pack"]
 
@@ -47,7 +47,7 @@ def pack(blocks: Sequence[Block], context: int, specials: Span) -> tuple[Pack, l
     tiles = [
         _tile(members, blocks, starts, shape, specials)
         for shape, group in groupby(order, key=shapes.__getitem__)
-        for members in _cut(group, max(1, TILE_ROWS // shape[0]))
+        for members in _cut(group, max(1, SLICE_ROWS // shape[0]))
     ]
     ids = torch.tensor([token for i in order for token in blocks[i].ids])
     positions = torch.cat([torch.arange(len(blocks[i].ids)) for i in order])

@@ -233,10 +233,15 @@ def _mpnet_bias(model: PreTrainedModel) -> PositionBias:
 
 
 def _embedder(model: PreTrainedModel, *, first_position: int) -> Callable[[Tensor, Tensor], Tensor]:
-    embeddings = model.embeddings
+    """Word, position and type 0 in two look-ups: the last two never vary apart."""
+    parts = model.embeddings
+    words, norm = parts.word_embeddings, parts.LayerNorm
+    places = parts.position_embeddings.weight[first_position:]
+    if hasattr(parts, "token_type_embeddings"):
+        places = places + parts.token_type_embeddings.weight[0]
 
     def embed(ids: Tensor, positions: Tensor) -> Tensor:
-        states: Tensor = embeddings(input_ids=ids, position_ids=positions + first_position)
+        states: Tensor = norm(words(ids) + nn.functional.embedding(positions, places))
         return states
 
     return embed
