@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import reference_projection as reference
 import scipy.sparse
 import scipy.stats
 import torch
+
+import reference_projection as reference
 from unabridged.geometry.random_projection import (
     RandomProjection,
     haar_rows,
@@ -43,10 +44,7 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_do_not(kind):
 def test_mean_squared_length_is_kept_for_spikes_and_for_flat_vectors(kind):
     spike, flat = np.eye(D)[0], np.full(D, D**-0.5)
     squares = np.array(
-        [
-            (p.transform(np.stack([spike, flat])) ** 2).sum(axis=1)
-            for p in draws(kind, D, N, 3000)
-        ]
+        [(p.transform(np.stack([spike, flat])) ** 2).sum(axis=1) for p in draws(kind, D, N, 3000)]
     )
     error = squares.std(axis=0) / np.sqrt(len(squares)) + 1e-12
     assert (np.abs(squares.mean(axis=0) - 1) < 4 * error).all()
@@ -69,7 +67,10 @@ def test_gaussian_inner_products_have_the_stated_variance():
     x, y = rng.standard_normal((2, D))
     y += x
     products = np.array(
-        [np.prod(p.transform(np.stack([x, y])), axis=0).sum() for p in draws("gaussian", D, N, 6000)]
+        [
+            np.prod(p.transform(np.stack([x, y])), axis=0).sum()
+            for p in draws("gaussian", D, N, 6000)
+        ]
     )
     wanted = inner_product_variance(x, y, N)
     assert abs(products.mean() - x @ y) < 4 * np.sqrt(wanted / len(products))
@@ -96,7 +97,12 @@ def test_count_sketch_of_two_spikes_has_heavier_tails_than_a_fuller_column():
     two = np.zeros((1, D))
     two[0, :2] = 0.5**0.5
     worst = [
-        np.mean([abs((p.transform(two) ** 2).sum() - 1) > 0.9 for p in draws("sparse", D, N, 2000, nonzeros=s)])
+        np.mean(
+            [
+                abs((p.transform(two) ** 2).sum() - 1) > 0.9
+                for p in draws("sparse", D, N, 2000, nonzeros=s)
+            ]
+        )
         for s in (1, 7)
     ]
     assert worst[0] == pytest.approx(1 / N, abs=0.03)
@@ -147,9 +153,7 @@ def test_data_drawn_from_the_same_seed_is_not_the_matrix():
 def test_hadamard_matches_the_full_matrix(input_dimension, dimension):
     projection = RandomProjection("hadamard", input_dimension, dimension, seed=2)
     signs, chosen = projection._hadamard_draw
-    wanted = reference.hadamard_projection(
-        signs, chosen, len(signs), input_dimension, dimension
-    )
+    wanted = reference.hadamard_projection(signs, chosen, len(signs), input_dimension, dimension)
     X = np.random.default_rng(0).standard_normal((13, input_dimension))
     np.testing.assert_allclose(projection.matrix, wanted, atol=1e-14)
     np.testing.assert_allclose(projection.transform(X), X @ wanted.T, atol=1e-12)

@@ -43,7 +43,7 @@ def nystrom(A: object, rank: int, *, sketch: int | None = None, seed: int = 0) -
     Args:
         A: (d, d) symmetric positive semidefinite: array, tensor, sparse matrix or LinearOperator.
         rank: k, at most d.
-        sketch: columns of Omega, k to d; None means 2 k + 1 or d.
+        sketch: columns of Omega, k to d; None means 4 k + 1 or d.
         seed: integer.
 
     Raises:
@@ -61,7 +61,7 @@ def nystrom(A: object, rank: int, *, sketch: int | None = None, seed: int = 0) -
             "so use randomized_svd for a rectangular matrix."
         )
     check_count("nystrom", "rank", rank, 1, d)
-    size = min(2 * rank + 1, d) if sketch is None else sketch
+    size = min(4 * rank + 1, d) if sketch is None else sketch
     check_count("nystrom", "sketch", size, rank, d)
     gaussian = torch.from_numpy(own_stream(seed).standard_normal((d, size)))
     test = torch.linalg.qr(gaussian)[0]
@@ -113,12 +113,12 @@ class RowSketch:
 
     For every block of rows A_b it keeps A_b Omega and adds up Psi_b^T A_b and Psi_b^T A_b Omega;
     then A ~ (A Omega) (Psi^T A Omega)^+ (Psi^T A). The rows themselves are not kept: memory is
-    rows * sketch + 1.5 sketch * columns numbers of float64, sketch = 2 rank + 1 unless said.
+    rows * sketch + 1.5 sketch * columns numbers of float64, sketch = 4 rank + 1 unless said.
 
     Args:
         columns: d, the width of every row.
         rank: k, at most d.
-        sketch: columns of Omega, k to d; None means 2 k + 1 or d.
+        sketch: columns of Omega, k to d; None means 4 k + 1 or d.
         seed: integer. The same rows in the same order give the same result, whatever the blocks.
 
     >>> A = np.outer(np.arange(1.0, 9.0), [1.0, 2.0, 2.0])
@@ -134,7 +134,7 @@ class RowSketch:
     ) -> None:
         self.columns = check_count("RowSketch", "columns", columns, 1)
         self.rank = check_count("RowSketch", "rank", rank, 1, columns)
-        size = min(2 * rank + 1, columns) if sketch is None else sketch
+        size = min(4 * rank + 1, columns) if sketch is None else sketch
         size = check_count("RowSketch", "sketch", size, rank, columns)
         check_count("RowSketch", "seed", seed, 0)
         rng = own_stream(seed)

@@ -99,6 +99,7 @@ class SignCodes:
         """
         X = as_rows("SignCodes.encode", vectors)
         check_count("SignCodes.encode", "bits", bits, 1, 4)
+        check_count("SignCodes.encode", "seed", seed, 0)
         if X.size == 0:
             raise ValueError(
                 f"SignCodes.encode: got shape {X.shape}; wanted at least one row and one column, "
