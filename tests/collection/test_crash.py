@@ -231,12 +231,9 @@ def test_store_steps_are_in_the_order_that_the_guide_promises(collection, monkey
         monkeypatch.setattr(
             table, name, lambda *a, _o=original, _n=name, **k: (steps.append(_n), _o(*a, **k))[1]
         )
-    merge = collection._store.documents.merge_insert
-    monkeypatch.setattr(
-        collection._store.documents,
-        "merge_insert",
-        lambda key: (steps.append("row"), merge(key))[1],
-    )
+    documents = collection._store.documents
+    merge = documents.merge_insert
+    monkeypatch.setattr(documents, "merge_insert", lambda key: (steps.append("row"), merge(key))[1])
     collection.sync([("a", "One.")])
     collection.sync([("a", "Two.")])
     assert steps == ["add", "row", "add", "row", "delete"]

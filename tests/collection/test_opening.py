@@ -39,7 +39,7 @@ def test_missing_table_is_refused(collection):
     import shutil
 
     shutil.rmtree(collection.path / "passages.lance")
-    with pytest.raises(CollectionError, match="the tables of .* cannot be read"):
+    with pytest.raises(CollectionError, match=r"the tables of .* cannot be read"):
         Collection.open(collection.path, WordEmbedder())
 
 

@@ -79,12 +79,23 @@ def test_hybrid_score_is_the_weighted_sum_of_zscores(large):
     bm25 = reference.zscores([parts["lexical"].get(id, 0.0) for id in ids])
     hits = large.search(query, limit=99)
     assert len(hits) == 23
+    close = {hit.document: hit.parts["bm25_passages"] for hit in hits}
+    close = reference.zscores([close[id] for id in ids])
     for hit in hits:
         at = ids.index(hit.document)
         expected = WEIGHTS["dense"] * dense[at] + WEIGHTS["bm25"] * bm25[at]
+        expected += WEIGHTS["bm25_passages"] * close[at]
         assert hit.score == pytest.approx(expected, abs=1e-4)
         assert hit.parts["dense"] == pytest.approx(parts["dense"][hit.document], abs=1e-5)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_bm25_of_passages_is_the_mean_of_the_best_three(filled):
+    for hit in filled.search("ships in the harbour at dawn"):
+        number = filled.get(hit.document).summary.passages
+        shown = [passage.parts["bm25"] for passage in hit.passages]
+        assert number == len(shown) <= 3
+        assert hit.parts["bm25_passages"] == pytest.approx(reference.mean_of_best(shown))
 
 
 def test_hits_carry_passages_that_slice_the_document(large):

@@ -4,7 +4,7 @@ The statistics come from the stored raw vectors, so nothing is ever encoded agai
 drawn like passages and need a mean of their own; since no questions are known when a folder is
 indexed, sentences taken from the passages and encoded as questions stand in for them. The same
 sentences serve the check: each must find the passage it was taken from, among the others, with
-whitened vectors at least as well as with raw ones.
+whitened vectors better than with raw ones.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def calibrate(store: Store, embedder: Embedder, folder: Path) -> WhiteningRecord
     record = replace(
         nothing, reason=reason, mrr_raw=float(raw.mean()), mrr_whitened=float(whitened.mean())
     )
-    if whitened.mean() < raw.mean():
+    if whitened.mean() <= raw.mean():
         return record
     name = f"whitening-{revision}-{catalogue.passages}.safetensors"
     _fit(sample.moments, queries.mean(axis=0)).save(folder / name)

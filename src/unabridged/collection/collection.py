@@ -152,8 +152,8 @@ class Collection:
         Args:
             query: any text of any length.
             mode: "dense" by the mean cosine of a document's best three passages, "lexical" by BM25
-                of the whole document, "hybrid" by the z-scored sum of both; the default is "hybrid"
-                with an encoder and "lexical" without.
+                of the whole document, "hybrid" by the weighted z-scored sum of both and of BM25
+                over passages; the default is "hybrid" with an encoder and "lexical" without.
             limit: at most so many hits.
             path: only documents whose id matches this glob; `*` also crosses folders.
             metadata: only documents with these values.
@@ -264,7 +264,9 @@ class Collection:
 
     def _calibrate(self, encoder: Embedder, meter: Meter) -> None:
         self._store.refresh()
-        if not is_due(read_catalogue(self._store), self._manifest.whitening):
+        record = self._manifest.whitening
+        lost = record is not None and not (self.path / record.file).exists()
+        if not lost and not is_due(read_catalogue(self._store), record):
             return
         meter.enter("whitening")
         record = calibrate(self._store, encoder, self.path)

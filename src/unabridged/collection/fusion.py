@@ -63,7 +63,8 @@ def fuse(
 ) -> NDArray[np.float32]:
     """Weighted sum of z-scores; every score covers the same documents in the same order.
 
-    >>> fuse({"bm25": np.float32([0, 2]), "dense": np.float32([3, 1])}, {"bm25": 0.7, "dense": 0.3}).round(3)
+    >>> scores = {"bm25": np.float32([0, 2]), "dense": np.float32([3, 1])}
+    >>> fuse(scores, {"bm25": 0.7, "dense": 0.3}).round(3)
     array([-0.4,  0.4], dtype=float32)
     """
     parts = [np.float32(weights[name]) * zscore(part) for name, part in scores.items()]

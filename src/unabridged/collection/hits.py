@@ -41,7 +41,8 @@ class Hit:
     Attributes:
         document: its id.
         score: the higher, the better: a cosine (dense), BM25 (lexical), or a sum of z-scores.
-        parts: "dense" the mean cosine of the best three passages, "bm25" of the whole document.
+        parts: "dense" the mean cosine of the best three passages, "bm25" of the whole document,
+            "bm25_passages" the mean BM25 of the best three passages.
         passages: the best passages, best first.
         path: of its file, or None.
         metadata: as stored.

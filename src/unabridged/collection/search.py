@@ -1,7 +1,10 @@
 """A question to hits: exact cosines, BM25, their fusion, and the passages that say why.
 
-query ─ embedder ─► vector ─► cosines of all passages ─► mean of best three ─┐
-      └─ words ─► BM25 of documents ─────────────────────────────────────────┴─► z-scored sum
+Data flow:
+
+    query ─ embedder ─► vector ─► cosines of all passages ─► mean of best three ─┐
+          └─ words ─┬─► BM25 of all passages ─► mean of best three ──────────────┤
+                    └─► BM25 of documents ───────────────────────────────────────┴─► z-scored sum
 """
 
 from __future__ import annotations
@@ -24,8 +27,15 @@ __all__ = ["WEIGHTS", "Mode", "Question", "answer"]
 
 Mode = Literal["hybrid", "dense", "lexical"]
 
-WEIGHTS: Mapping[str, float] = {"bm25": 0.7, "dense": 0.3}
-"""Of the z-scored parts of a hybrid score."""
+WEIGHTS: Mapping[str, float] = {"bm25": 0.5, "bm25_passages": 0.25, "dense": 0.25}
+"""Of the z-scored parts of a document's hybrid score.
+
+Words of the whole document and words that stand close together say different things: on meeting
+transcripts the three together beat 0.7 BM25 and 0.3 dense by a point of nDCG@10 with summaries as
+queries, and by one and a half with questions.
+"""
+
+PASSAGE_WEIGHTS: Mapping[str, float] = {"bm25": 0.5, "dense": 0.5}
 
 PASSAGES_A_HIT = 3
 MOST_LEXICAL_PASSAGES = 100_000
@@ -73,7 +83,7 @@ def answer(
         index: of the passages; None for a lexical search.
     """
     scores = _score(question, store, catalogue, index)
-    total = _total(scores.documents)
+    total = _total(scores.documents, WEIGHTS)
     allowed = question.kept & (total > 0) if question.mode == "lexical" else question.kept
     candidates = np.flatnonzero(allowed)
     best = candidates[np.argsort(-total[candidates], kind="stable")][: question.limit]
@@ -100,14 +110,18 @@ def _score(
     if question.mode != "dense":
         documents["bm25"] = _bm25_of_documents(question.text, store, catalogue)
         passages["bm25"] = _bm25_of_passages(question.text, store, catalogue)
+    if question.mode == "hybrid":
+        documents["bm25_passages"] = mean_of_best(passages["bm25"], catalogue.starts)
     if index is not None and question.vector is not None:
         passages["dense"] = index.scores(question.vector)
         documents["dense"] = mean_of_best(passages["dense"], catalogue.starts)
-    return _Scores(documents, passages, _total(passages))
+    return _Scores(documents, passages, _total(passages, PASSAGE_WEIGHTS))
 
 
-def _total(parts: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    return next(iter(parts.values())) if len(parts) == 1 else fuse(parts, WEIGHTS)
+def _total(
+    parts: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
+) -> NDArray[np.float32]:
+    return next(iter(parts.values())) if len(parts) == 1 else fuse(parts, weights)
 
 
 def _bm25_of_documents(text: str, store: Store, catalogue: Catalogue) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from unabridged._errors import CollectionError
 from unabridged.collection.calibration import Calibration, load_calibration
 from unabridged.collection.catalogue import Catalogue, read_catalogue
 from unabridged.collection.dense import DenseIndex
@@ -66,7 +67,7 @@ class Snapshots:
         index = DenseIndex.build(self._store, catalogue, maps, memory=self._memory)
         if not index.whole:
             # The tables were opened around somebody's commit: between two of its steps.
-            raise Overtaken
+            raise Overtaken("passages of a document")
         return index
 
 
@@ -84,7 +85,14 @@ def steady(read: Callable[[], T]) -> T:
         except (OSError, RuntimeError, ValueError) as error:
             if not _is_missing_file(error):
                 raise
-    return read()
+    try:
+        return read()
+    except (Overtaken, FileNotFoundError) as error:
+        message = (
+            f"read: a file of the collection is missing ({error}); sync again to mend it, or "
+            f"restore the folder from a backup."
+        )
+        raise CollectionError(message) from error
 
 
 def _is_missing_file(error: Exception) -> bool:

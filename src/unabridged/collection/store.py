@@ -29,7 +29,8 @@ from unabridged.collection.schema import DOCUMENTS, PASSAGES, documents_schema, 
 __all__ = ["Known", "Store", "vectors_of"]
 
 COMMITS_BEFORE_TIDY = 16
-UNINDEXED_BEFORE_TIDY = 1024
+# Characters; a search reads every text that is not indexed yet, a few million characters a second.
+UNINDEXED_BEFORE_TIDY = 100_000
 _BLOCK = 4096
 _KEYS_A_STATEMENT = 4096
 
@@ -155,11 +156,10 @@ class Store:
         return max(live | present, default=0)
 
     def tidy(self) -> None:
-        """Compact and index where enough small commits have gathered."""
+        """Compact and index where enough small commits, or enough text, have gathered."""
+        much = self._unindexed_characters() > UNINDEXED_BEFORE_TIDY
         for table in (self.documents, self.passages):
-            unindexed = table.index_stats("text_idx").num_unindexed_rows
-            many = len(table.list_versions()) > COMMITS_BEFORE_TIDY
-            if many or unindexed > UNINDEXED_BEFORE_TIDY:
+            if much or len(table.list_versions()) > COMMITS_BEFORE_TIDY:
                 _optimize(table)
 
     def compact(self) -> None:
@@ -190,6 +190,11 @@ class Store:
         """(revisions, (block, D) raw vectors), a block at a time."""
         for batch in self.scan_passages(["revision", "vector"]):
             yield batch["revision"].to_numpy(), vectors_of(batch["vector"])
+
+    def _unindexed_characters(self) -> int:
+        rows = self.documents.index_stats("text_idx").num_unindexed_rows
+        newest = self.scan_documents(["revision", "characters"]).sort_by("revision")
+        return sum(newest["characters"].to_pylist()[newest.num_rows - rows :])
 
     def _create(self, name: str, schema: pa.Schema) -> None:
         table = self._database.create_table(name, schema=schema, exist_ok=True)

@@ -1,6 +1,8 @@
 """Make a collection equal to a source: read what is new or changed, drop what is gone.
 
-candidates ─ hash ─► unchanged | to read ─ embedder ─► groups ─ commit ─► tables
+Data flow:
+
+    candidates ─ hash ─► unchanged | to read ─ embedder ─► groups ─ commit ─► tables
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from unabridged.collection.store import Known, Store
 __all__ = ["Outcome", "Run"]
 
 GROUP_CHARACTERS = 1_000_000
-GROUP_SECONDS = 10.0
+GROUP_SECONDS = 3.0
 GROUPS_BEFORE_TIDY = 32
 
 
