@@ -95,9 +95,13 @@ def bures_value(q: Root, n: Tensor, rotated: Tensor) -> Tensor:
     """W2^2 from N; `rotated` is the difference of the covariances in the eigenbasis of q."""
     squared = (n.square() * q.inverse_values.unsqueeze(-1)).sum((-2, -1))
     outside = torch.where(q.support, 0.0, rotated.diagonal(dim1=-2, dim2=-1)).sum(-1)
-    g = n + torch.diag_embed(torch.where(q.support, q.values, 1.0))
-    moved = torch.linalg.pinv(g, rtol=FLOOR, hermitian=True) @ n
-    correction: Tensor = (n @ moved @ q.defect).diagonal(dim1=-2, dim2=-1).sum(-1)
+    scale = q.inverse_values.sqrt()
+    relative = scale.unsqueeze(-1) * n * scale.unsqueeze(-2)  # H^-1/2 N H^-1/2
+    g = relative + torch.diag_embed(q.support.to(n.dtype))
+    inverse = torch.linalg.pinv(g, rtol=0.1 * FLOOR, hermitian=True)
+    moved = n * scale.unsqueeze(-2)
+    defect = moved.mT @ q.defect @ moved
+    correction: Tensor = (inverse * defect).sum((-2, -1))
     return squared + outside.clamp_min(0) - correction
 
 

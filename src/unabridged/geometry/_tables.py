@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unabridged.geometry._exact_products import congruence
 from unabridged.geometry._roots import root
 from unabridged.geometry.gaussian import Gaussian
 
@@ -28,6 +29,8 @@ __all__ = [
 
 EPS = torch.finfo(torch.float64).eps
 BLOCK_BYTES = 64 * 2**20
+ILL = 1e4
+"""Condition number above which a factor is corrected for its own rounding."""
 PLAIN = 1e-6
 """Share of its variance that must lie outside another's support to settle that they differ."""
 
@@ -76,6 +79,12 @@ class Factored:
         """(N,) condition number in the Frobenius norm."""
         return self.size * self.inverse_size
 
+    @property
+    def loss(self) -> Tensor:
+        """(N,) bound on the relative error of quadratic forms in the inverse."""
+        mended = self.condition.sqrt() + EPS * self.condition.square()
+        return EPS * torch.where(self.condition > ILL, mended, self.condition)
+
 
 def blocks(count: int, bytes_each: int) -> Iterator[slice]:
     """Slices of 0..count small enough that a block of things of that many bytes stays bounded."""
@@ -99,16 +108,26 @@ def factored(gaussians: Gaussian) -> Factored:
     if bool(singular.any()):
         roots = root(covariance[singular], torch.zeros_like(covariance[singular]))
         safe[singular], rank[singular] = roots.factor, roots.rank.to(rank.dtype)
-    return Factored(
-        gaussians.mean,
-        covariance,
-        safe,
-        whitener,
-        torch.where(singular, torch.nan, logs),
-        torch.linalg.matrix_norm(covariance),
-        torch.linalg.matrix_norm(whitener).square(),
-        rank,
-    )
+    size, inverse_size = torch.linalg.matrix_norm(covariance), _squared_norm(whitener)
+    ill = ~singular & (size * inverse_size > ILL)
+    if bool(ill.any()):
+        whitener[ill], correction = _sharpened(whitener[ill], covariance[ill])
+        logs[ill] += correction
+    logs = torch.where(singular, torch.nan, logs)
+    return Factored(gaussians.mean, covariance, safe, whitener, logs, size, inverse_size, rank)
+
+
+def _squared_norm(whitener: Tensor) -> Tensor:
+    """(N,) Frobenius norm of M'M."""
+    norm: Tensor = torch.linalg.matrix_norm(whitener @ whitener.mT)
+    return norm
+
+
+def _sharpened(whitener: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """M less half its defect W = M S M' - I times M, and what W adds to the log-determinant."""
+    eye = torch.eye(whitener.shape[-1], dtype=whitener.dtype, device=whitener.device)
+    defect = congruence(whitener, covariance, whitener) - eye
+    return whitener - defect @ whitener / 2, defect.diagonal(dim1=-2, dim2=-1).sum(-1)
 
 
 def _apart(p: Factored, q: Factored) -> Tensor:
@@ -126,10 +145,10 @@ def _apart(p: Factored, q: Factored) -> Tensor:
     return apart
 
 
-def _with_density(p: Factored, q: Factored, values: Tensor, rounding: Tensor) -> Table:
+def _with_density(p: Factored, q: Factored, values: Tensor, error: Tensor) -> Table:
     """A table of a divergence of densities: inf, and no doubt, where supports plainly differ."""
     apart = _apart(p, q)
-    return Table(values.masked_fill(apart, torch.inf), (4 * EPS * rounding).masked_fill(apart, 0.0))
+    return Table(values.masked_fill(apart, torch.inf), error.masked_fill(apart, 0.0))
 
 
 def kl_table(p: Factored, q: Factored) -> Table:
@@ -145,9 +164,9 @@ def kl_table(p: Factored, q: Factored) -> Table:
         moved[:, block] = (delta @ whitener.mT).square().sum(-1).mT
     logs = p.log_determinant.unsqueeze(1) - q.log_determinant
     values = (trace - d - logs + moved) / 2
-    rounding = p.size.unsqueeze(1) * q.inverse_size + q.condition * (1 + moved)
-    rounding = rounding + p.condition.unsqueeze(1) + logs.abs() + d
-    return _with_density(p, q, values, rounding)
+    rounding = p.size.unsqueeze(1) * q.inverse_size + logs.abs() + d
+    lost = p.loss.unsqueeze(1) + q.loss * (1 + trace.abs() + moved)
+    return _with_density(p, q, values, 4 * EPS * rounding + lost)
 
 
 def bhattacharyya_table(p: Factored, q: Factored, *, upper: bool = False) -> Table:
@@ -168,9 +187,9 @@ def bhattacharyya_table(p: Factored, q: Factored, *, upper: bool = False) -> Tab
     values = logs / 2 - (p_logs + q_logs) / 4 + moved / 8
     inverse_size = torch.minimum(p.inverse_size.unsqueeze(1), q.inverse_size)
     condition = (p.size.unsqueeze(1) + q.size) * inverse_size
-    rounding = condition * (1 + moved) + p.condition.unsqueeze(1) + q.condition
-    rounding = rounding + logs.abs() + p_logs.abs() + q_logs.abs()
-    return _with_density(p, q, values, rounding)
+    rounding = condition * (1 + moved) + logs.abs() + p_logs.abs() + q_logs.abs()
+    error = 4 * EPS * rounding + p.loss.unsqueeze(1) + q.loss
+    return _with_density(p, q, values, error)
 
 
 def wasserstein2_table(p: Factored, q: Factored, *, upper: bool = False) -> Table:

@@ -182,7 +182,7 @@ class Gaussian:
         Raises:
             ValueError: by torch, if the covariance is singular.
         """
-        if isinstance(self.structure, LowRank):
+        if isinstance(self.structure, LowRank) and bool((self.structure.variances > 0).all()):
             return LowRankMultivariateNormal(
                 self.mean, self.structure.factor, self.structure.variances
             )
