@@ -198,6 +198,14 @@ def test_empty_folder_is_refused_and_removes_nothing(collection, folder):
     assert len(ids(collection)) == 3
 
 
+def test_collection_inside_the_folder_does_not_read_itself(folder, embedder):
+    write(folder, TEXTS)
+    with Collection.open(folder / "index", embedder) as collection:
+        report = collection.sync(folder)
+        assert len(report.added) == 3
+        assert not report.failed + report.skipped
+
+
 def test_missing_folder_is_refused(collection, tmp_path):
     with pytest.raises(CollectionError, match="does not exist"):
         collection.sync(tmp_path / "nowhere")

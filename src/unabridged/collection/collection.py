@@ -117,7 +117,8 @@ class Collection:
         started, meter = monotonic(), Meter(progress)
         with self._writing():
             owners = {id: known.source for id, known in self._store.known().items()}
-            run = Run(self._store, encoder, open_source(source, owner_of=owners.get), meter)
+            found = open_source(source, owner_of=owners.get, into=self.path)
+            run = Run(self._store, encoder, found, meter)
             run.read()
             gone = run.vanished() if vanished == "remove" else {}
             self._store.drop(gone.values())

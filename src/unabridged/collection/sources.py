@@ -80,13 +80,14 @@ class Source:
 
 
 def open_source(
-    source: Path | str | Iterable[Item], *, owner_of: Callable[[str], str | None]
+    source: Path | str | Iterable[Item], *, owner_of: Callable[[str], str | None], into: Path
 ) -> Source:
     """Recognise a folder, a file, or an iterable of files, pairs and documents.
 
     Args:
         source: what the user handed over.
         owner_of: the source that an id already belongs to, if any.
+        into: the collection's own folder, which is no source of documents.
 
     Raises:
         CollectionError: no such folder or file, or a folder without a single file.
@@ -96,7 +97,9 @@ def open_source(
     path = Path(source).expanduser()
     if path.is_dir():
         root = path.resolve()
-        return Source(str(root), _of_folder(path, root, owner_of), sized=True)
+        own = into.resolve()
+        paths = (found for found in walk(root) if not found.is_relative_to(own))
+        return Source(str(root), _of_folder(path, paths, root, owner_of), sized=True)
     if path.exists():
         return Source(LOOSE, iter([_of_file(path)]), sized=True)
     message = (
@@ -107,9 +110,8 @@ def open_source(
 
 
 def _of_folder(
-    folder: Path, root: Path, owner_of: Callable[[str], str | None]
+    folder: Path, paths: Iterator[Path], root: Path, owner_of: Callable[[str], str | None]
 ) -> Iterator[Candidate | Unreadable]:
-    paths = walk(root)
     first = next(paths, None)
     if first is None:
         message = (
