@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import TextIO
 
 from rich.console import Console
@@ -14,6 +14,7 @@ __all__ = [
     "ERROR",
     "INTERRUPTED",
     "PARTLY",
+    "counted",
     "print_json",
     "print_json_lines",
     "results",
@@ -46,6 +47,15 @@ def _width(stream: TextIO) -> int | None:
 def say(message: str) -> None:
     """A remark that is no result."""
     notes().print(message, markup=False)
+
+
+def counted(things: Sized, noun: str) -> str:
+    """How many of what.
+
+    >>> counted(["a"], "document"), counted([], "document")
+    ('1 document', '0 documents')
+    """
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def print_json(value: object) -> None:

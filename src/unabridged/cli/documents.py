@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from unabridged.cli import opening, showing
-from unabridged.cli.console import print_json, print_json_lines, results, say
+from unabridged.cli.console import counted, print_json, print_json_lines, results, say
 from unabridged.cli.options import AsJson, In, Quiet
 
 __all__ = ["list_documents", "remove", "show"]
@@ -39,7 +39,7 @@ def list_documents(place: In = None, quiet: Quiet = False, as_json: AsJson = Fal
     else:
         showing.show_summaries(summaries)
     if not quiet:
-        say(f"{len(summaries):,} documents in {collection.path}")
+        say(f"{counted(summaries, 'document')} in {collection.path}")
 
 
 def show(document: Id, place: In = None, part: Part = "facts", as_json: AsJson = False) -> None:
@@ -82,6 +82,7 @@ def remove(documents: Ids, place: In = None, quiet: Quiet = False, as_json: AsJs
     if as_json:
         print_json({"collection": str(collection.path), "removed": removed})
     else:
-        results().print(f"Removed {len(removed):,} documents from {collection.path}", markup=False)
+        count = counted(removed, "document")
+        results().print(f"Removed {count} from {collection.path}", markup=False)
     if not quiet:
         say("The next `index` of their folder brings back those whose files are still there.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from unabridged.cli import opening, showing
-from unabridged.cli.console import print_json_lines, say
+from unabridged.cli.console import counted, print_json_lines, say
 from unabridged.cli.options import AsJson, In, ModelName, Quiet
 
 __all__ = ["search"]
@@ -61,7 +61,7 @@ def search(
     else:
         showing.show_hits(hits, query, passages=passages)
     if not quiet:
-        say(f"{len(hits)} documents found in {collection.path}")
+        say(f"{counted(hits, 'document')} found in {collection.path}")
 
 
 def _refuse_empty(query: str) -> None:

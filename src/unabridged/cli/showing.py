@@ -118,10 +118,15 @@ def passage_as_json(passage: StoredPassage) -> dict[str, Any]:
 
 
 def _place(hit: Hit, passage: FoundPassage) -> str:
-    """`file:line` where an editor could jump to it, else the page or the line of the text."""
+    """`file:line` where an editor could jump to it, else the page, or the line of the text."""
+    # Loaded already wherever there is a hit.
+    from unabridged.collection.documents import media_type
+
+    name = _near(hit.path) or hit.document
     if passage.page:
-        return f"{_near(hit.path) or hit.document}, page {passage.page}"
-    return f"{_near(hit.path) or hit.document}:{passage.line}"
+        return f"{name}, page {passage.page}"
+    is_plain = media_type(Path(name)) in {"text/plain", "text/markdown"}
+    return f"{name}:{passage.line}" if is_plain else f"{name}, line {passage.line} of its text"
 
 
 def _near(path: str | None) -> str | None:

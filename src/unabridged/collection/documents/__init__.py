@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from unabridged.collection.documents.document import Document, NothingToRead
 from unabridged.collection.documents.files import DEFAULT_MAX_BYTES, file_digest, walk
+from unabridged.collection.documents.kinds import media_type
 from unabridged.collection.documents.reading import document_id, read_document
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "NothingToRead",
     "document_id",
     "file_digest",
+    "media_type",
     "read_document",
     "walk",
 ]
