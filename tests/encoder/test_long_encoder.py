@@ -154,12 +154,12 @@ def test_texts_are_pulled_only_as_needed(model_folders, monkeypatch):
     pulled = []
 
     def texts():
-        for index in range(10):
+        for index in range(500):
             pulled.append(index)
             yield TEXT
 
     next(encoder.read_many(texts()))
-    assert len(pulled) == 1
+    assert len(pulled) < 250
 
 
 def test_tokens_are_reported_as_they_are_read(model_folders):
