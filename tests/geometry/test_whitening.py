@@ -348,6 +348,7 @@ def test_settings_without_meaning_are_refused(changes, message):
         (lambda: Whitening.fit([[1.0], [np.nan]]), "row 1 of X"),
         (lambda: Whitening.fit(embeddings()).transform(np.ones((2, 3))), "3 columns and 11 are"),
         (lambda: Whitening.fit(embeddings()).inverse_transform(np.ones((2, 3))), "Y has 3 columns"),
+        (lambda: Whitening.fit(embeddings()).transform(np.full((2, D), np.nan)), "rows hold NaN"),
         (lambda: Whitening.fit(embeddings(), queries=[[1.0]]), r"query_mean has shape \(1,\)"),
         (lambda: Whitening.fit(embeddings(), Recipe(dimension=12)), "spans only 11 of 11"),
     ],

@@ -33,7 +33,7 @@ from unabridged.geometry.psd import Spectrum, eigh
 from unabridged.geometry.recipe import Basis, Recipe, held_out_factor
 from unabridged.geometry.shrinkage import shrinkage_intensity
 
-__all__ = ["Basis", "Recipe", "Whitening", "held_out_factor"]
+__all__ = ["Basis", "Recipe", "Whitening", "held_out_factor", "spectrum_about"]
 
 SCHEMA = "unabridged.whitening/1"
 BLOCK_ROWS = 4096  # rows centred at a time while transforming
@@ -110,7 +110,16 @@ class Whitening:
                 f"Whitening: the moments are of {moments.count:g} sample; at least 2 samples are "
                 "needed, and several times the dimension for a good result, so add more rows."
             )
-        spectrum = eigh(_covariance_about(moments, recipe.beta), caller="Whitening")
+        return cls.from_spectrum(moments, spectrum_about(moments, recipe.beta), recipe, query_mean)
+
+    @classmethod
+    def from_spectrum(
+        cls, moments: Moments, spectrum: Spectrum, recipe: Recipe, query_mean: object = None
+    ) -> Whitening:
+        """As `from_moments`, with `spectrum_about(moments, recipe.beta)` at hand.
+
+        For whoever tries many recipes on the same moments: the eigendecomposition is the cost.
+        """
         intensity = shrinkage_intensity(moments, recipe.shrinkage)
         kept = _kept(recipe, spectrum, intensity)
         values = (1 - intensity) * spectrum.values + intensity * spectrum.values.mean()
@@ -238,11 +247,10 @@ class Whitening:
 _TENSORS = ("mean", "query_mean", "kernel", "inverse", "values")
 
 
-def _covariance_about(moments: Moments, beta: float) -> NDArray[np.float64]:
-    """Covariance (denominator N) about β μ instead of μ."""
+def spectrum_about(moments: Moments, beta: float) -> Spectrum:
+    """Eigendecomposition of the covariance (denominator N) about β μ instead of μ."""
     offset = (1 - beta) * moments.mean
-    covariance: NDArray[np.float64] = moments.covariance() + np.outer(offset, offset)
-    return covariance
+    return eigh(moments.covariance() + np.outer(offset, offset), caller="Whitening")
 
 
 def _kept(recipe: Recipe, spectrum: Spectrum, intensity: float) -> int:
@@ -281,7 +289,7 @@ def _warn_if_overfitted(moments: Moments, recipe: Recipe, rank: int) -> None:
             f"Whitening: {moments.count:g} samples for {rank} directions; unseen rows come out "
             f"{held_out_factor(moments.count, rank):.3g} times longer (squared) than fitted ones. "
             f"Pass at least {4 * rank} samples, keep fewer dimensions, or choose a shrinkage.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -305,5 +313,10 @@ def _affine(
     result = torch.empty(len(rows), matrix.shape[1], dtype=dtype, device=rows.device)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        torch.addmm(bias, rows[block].to(dtype) - near, product, out=result[block])
+        part = torch.addmm(bias, rows[block].to(dtype) - near, product, out=result[block])
+        if not bool(torch.isfinite(part.sum())) and not bool(torch.isfinite(part).all()):
+            raise ValueError(
+                "Whitening: rows hold NaN or infinity, or overflow their dtype; all values must be "
+                "finite, so drop or repair those rows."
+            )
     return result

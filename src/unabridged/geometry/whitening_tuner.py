@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from unabridged.geometry._arrays import as_matrix
 from unabridged.geometry.moments import Moments
+from unabridged.geometry.psd import Spectrum
 from unabridged.geometry.recipe import Recipe
-from unabridged.geometry.whitening import Whitening
+from unabridged.geometry.whitening import Whitening, spectrum_about
 
 __all__ = ["Tuning", "default_candidates", "tune_whitening"]
 
@@ -114,7 +115,7 @@ def tune_whitening(
         lower = _lower_bound(best_ranks[:, guard], untouched[:, guard], seed)
     accepted = lower > 0 and gain > MARGIN
     return Tuning(
-        _fit(data.everything, best) if accepted else Whitening.identity(data.width),
+        _Fitting(data.everything).fit(best) if accepted else Whitening.identity(data.width),
         best if accepted else None,
         best,
         float(gain),
@@ -124,12 +125,33 @@ def tune_whitening(
     )
 
 
+class _Fitting:
+    """Many whitenings of the same moments, one eigendecomposition for each beta."""
+
+    def __init__(self, moments: Moments) -> None:
+        self.moments = moments
+        self.spectra: dict[float, Spectrum] = {}
+
+    def fit(self, recipe: Recipe) -> Whitening:
+        """The whitening by this recipe.
+
+        Raises:
+            ValueError: if there are too few rows or directions for it.
+        """
+        if recipe.beta not in self.spectra:
+            self.spectra[recipe.beta] = spectrum_about(self.moments, recipe.beta)
+        with warnings.catch_warnings():
+            # An overfitted candidate shows in its score; it needs no warning.
+            warnings.filterwarnings("ignore", message="Whitening: .* samples for")
+            return Whitening.from_spectrum(self.moments, self.spectra[recipe.beta], recipe)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Data:
     """Two folds of texts with their halves; moments of each fold for candidates of the other."""
 
     folds: tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]
-    fitting: tuple[Moments, ...]  # fitting[i] comes from the texts outside folds[i]
+    fitting: tuple[_Fitting, ...]  # fitting[i] comes from the texts outside folds[i]
     everything: Moments
     choosing: NDArray[np.bool_]  # over all texts asked about, folds concatenated
     width: int
@@ -164,7 +186,7 @@ class _Data:
         indices = [torch.from_numpy(i) for i in asked]
         return cls(
             tuple((whole[i], a[i], b[i]) for i in indices),
-            (sides[1], sides[0]),
+            (_Fitting(sides[1]), _Fitting(sides[0])),
             sides[0] + sides[1],
             np.concatenate([np.arange(len(i)) % 2 == 0 for i in asked]),
             width,
@@ -173,9 +195,9 @@ class _Data:
     def reciprocal_ranks(self, recipe: Recipe | None) -> Ranks | None:
         """(4, texts): half to other half both ways, half to whole both ways; None if no fit."""
         parts = []
-        for (whole, a, b), moments in zip(self.folds, self.fitting, strict=True):
+        for (whole, a, b), fitting in zip(self.folds, self.fitting, strict=True):
             try:
-                fitted = Whitening.identity(self.width) if recipe is None else _fit(moments, recipe)
+                fitted = Whitening.identity(self.width) if recipe is None else fitting.fit(recipe)
             except ValueError:  # a candidate for which a fold has too few rows or directions
                 return None
             w, p, q = (_unit(fitted.transform(rows.float())) for rows in (whole, a, b))
@@ -189,13 +211,6 @@ def _numbered(rows: torch.Tensor) -> NDArray[np.int64]:
     seen: dict[bytes, int] = {}
     values = rows.double().numpy()
     return np.array([seen.setdefault(row.tobytes(), len(seen)) for row in values], dtype=np.int64)
-
-
-def _fit(moments: Moments, recipe: Recipe) -> Whitening:
-    with warnings.catch_warnings():
-        # An overfitted candidate shows in its score; it needs no warning.
-        warnings.filterwarnings("ignore", message="Whitening: .* samples for")
-        return Whitening.from_moments(moments, recipe)
 
 
 def _unit(rows: object) -> torch.Tensor:
