@@ -136,10 +136,15 @@ def _joint_norm(
 
 
 def _square_root(factor: Tensor, width: Tensor) -> Tensor:
-    """(block, m, m) L with L L' = factor factor' + width^2 I."""
+    """(block, m, m) L with L L' = factor factor' + width^2 I; Cholesky unless that is singular."""
+    eye = torch.eye(factor.shape[-2], dtype=factor.dtype, device=factor.device)
+    sphere = width.square()[:, None, None] * eye
+    root: Tensor
+    root, info = torch.linalg.cholesky_ex(factor @ factor.mT + sphere)
+    if not bool(info.any()):
+        return root
     left, singular, _ = torch.linalg.svd(factor, full_matrices=True)
     missing = left.shape[-1] - singular.shape[-1]
     squares = torch.nn.functional.pad(singular.square(), (0, missing))
-    roots: Tensor = (squares + width.square().unsqueeze(-1)).sqrt().unsqueeze(-2)
-    root: Tensor = left * roots
-    return root
+    scaled: Tensor = left * (squares + width.square().unsqueeze(-1)).sqrt().unsqueeze(-2)
+    return scaled
