@@ -73,3 +73,10 @@ def test_demo_indexes_answers_and_says_what_to_type_next(run, model, documents, 
     again = run("demo", "--json").json
     assert again["unchanged"] == 3
     assert list(again["answers"]) == list(demonstration.QUESTIONS)
+
+
+def test_demo_that_cannot_write_says_what_to_do(run, home):
+    home.write_text("a file where a folder should be")
+    outcome = run("demo")
+    assert outcome.code == 1
+    assert "set UNABRIDGED_HOME" in outcome.err

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from unabridged.cli import opening
-from unabridged.cli.console import DONE, PARTLY, print_json, results, say
+from unabridged.cli.console import DONE, PARTLY, print_json, results, say, waiting
 from unabridged.cli.options import AsJson, Quiet
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def audit(
     # Reading documents loads the database, which `--help` must not wait for.
     from unabridged.cli.auditing import audit_folder
 
-    encoder = opening.load_encoder(model)
-    found = audit_folder(folder, max_length=encoder.max_length, count_tokens=encoder.count_tokens)
+    with waiting("Counting tokens", quiet=quiet):
+        encoder = opening.load_encoder(model)
+        length, count = encoder.max_length, encoder.count_tokens
+        found = audit_folder(folder, max_length=length, count_tokens=count)
     if as_json:
         print_json({**asdict(found), "tokens": found.tokens, "unseen": found.unseen})
     else:
@@ -66,7 +69,7 @@ def _table(found: Audit) -> Table:
     table.add_column("Unseen", _share(found.unseen, found.tokens), justify="right")
     for file in found.files:
         share = _share(file.unseen, file.tokens)
-        table.add_row(file.id, f"{file.tokens:,}", f"{file.unseen:,}", share)
+        table.add_row(Text(file.id), f"{file.tokens:,}", f"{file.unseen:,}", share)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sized
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from rich.console import Console
@@ -19,6 +20,7 @@ __all__ = [
     "print_json_lines",
     "results",
     "say",
+    "waiting",
 ]
 
 DONE = 0
@@ -47,6 +49,11 @@ def _width(stream: TextIO) -> int | None:
 def say(message: str) -> None:
     """A remark that is no result."""
     notes().print(message, markup=False)
+
+
+def waiting(what: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """A sign of life on a terminal while nothing can be counted yet."""
+    return nullcontext() if quiet or not sys.stderr.isatty() else notes().status(what)
 
 
 def counted(things: Sized, noun: str) -> str:

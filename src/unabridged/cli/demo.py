@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from unabridged.cli import demonstration, opening, showing, syncing
-from unabridged.cli.console import print_json, results, say
+from unabridged.cli.console import print_json, results, say, waiting
 from unabridged.cli.options import AsJson, Quiet
 
 __all__ = ["demo"]
@@ -29,8 +29,9 @@ def demo(quiet: Quiet = False, as_json: AsJson = False) -> None:
     """
     if not quiet:
         say("Writing out the documentation of Python's standard library and reading it whole.")
-    documents, folder = demonstration.documents_folder(), demonstration.collection_folder()
-    collection = opening.collection_to_write(folder, None)
+    with waiting("Writing and loading", quiet=quiet):
+        documents, folder = demonstration.documents_folder(), demonstration.collection_folder()
+        collection = opening.collection_to_write(folder, None)
     report = syncing.sync(collection, documents, vanished="remove", quiet=quiet)
     answers = {query: collection.search(query, limit=2) for query in demonstration.QUESTIONS}
     if as_json:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from unabridged._errors import DocumentError
 from unabridged.cli import places, standard_library
 
 __all__ = ["QUESTIONS", "collection_folder", "documents_folder"]
@@ -19,8 +21,19 @@ QUESTIONS: Mapping[str, str] = {
 
 
 def documents_folder() -> Path:
-    """The documentation of this Python's standard library as text files, written if need be."""
-    return standard_library.write_all(places.home() / "demo" / "documents")
+    """The documentation of this Python's standard library as text files, written if need be.
+
+    Raises:
+        DocumentError: it could not be written.
+    """
+    folder = places.home() / "demo" / "documents"
+    try:
+        return standard_library.write_all(folder)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DocumentError(
+            f"demo: the documentation of Python could not be written to {folder} ({error}); "
+            "make room there, or set UNABRIDGED_HOME to a folder that you may write."
+        ) from error
 
 
 def collection_folder() -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unabridged.cli import opening, places, syncing
-from unabridged.cli.console import DONE, PARTLY, print_json
+from unabridged.cli.console import DONE, PARTLY, print_json, waiting
 from unabridged.cli.options import AsJson, Into, ModelName, Quiet
 
 __all__ = ["index"]
@@ -40,7 +40,8 @@ def index(
     - `unabridged index reports --into reports-2026 --model intfloat/e5-base-v2`
     """
     place = places.named(into) if into else places.beside(folder)
-    collection = opening.collection_to_write(place, model)
+    with waiting("Loading the model", quiet=quiet):
+        collection = opening.collection_to_write(place, model)
     report = syncing.sync(collection, folder, vanished="keep" if keep else "remove", quiet=quiet)
     if as_json:
         print_json(syncing.report_as_json(report, place))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from unabridged._errors import CollectionError
@@ -78,9 +79,13 @@ def existing(place: str | None) -> Path:
 
 
 def remember(folder: Path) -> None:
-    """Make a collection the one that commands mean when nothing else says which."""
-    home().mkdir(parents=True, exist_ok=True)
-    (home() / LAST).write_text(str(folder.resolve()), encoding="utf-8")
+    """Make a collection the one that commands mean when nothing else says which.
+
+    Where the user's own folder cannot be written, nothing is lost but this convenience.
+    """
+    with suppress(OSError):
+        home().mkdir(parents=True, exist_ok=True)
+        (home() / LAST).write_text(str(folder.resolve()), encoding="utf-8")
 
 
 def _obvious() -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from unabridged.cli import opening, showing
-from unabridged.cli.console import counted, print_json_lines, say
+from unabridged.cli.console import counted, print_json_lines, say, waiting
 from unabridged.cli.options import AsJson, In, ModelName, Quiet
 
 __all__ = ["search"]
@@ -51,10 +51,11 @@ def search(
     """
     _refuse_empty(query)
     metadata = dict(_pair(text) for text in where or [])
-    if mode == "lexical":
-        collection = opening.collection(place)
-    else:
-        collection = opening.collection_with_encoder(place, model)
+    with waiting("Loading the model", quiet=quiet):
+        if mode == "lexical":
+            collection = opening.collection(place)
+        else:
+            collection = opening.collection_with_encoder(place, model)
     hits = collection.search(query, mode=mode, limit=limit, path=path, metadata=metadata)
     if as_json:
         print_json_lines(map(showing.hit_as_json, hits))

@@ -45,10 +45,11 @@ def show_hits(hits: Sequence[Hit], query: str, *, passages: int) -> None:
     words = _words(query)
     for rank, hit in enumerate(hits, start=1):
         parts = ", ".join(f"{name} {value:.2f}" for name, value in hit.parts.items())
-        title = Text(f"  {hit.metadata.get('title', '')}", "dim")
-        out.print(Text(f"{rank}. ", "dim") + Text(hit.document, "bold") + title)
+        title = hit.metadata.get("title", "")
+        out.print(Text.assemble(f"{rank}. ", (hit.document, "bold"), "  ", (title, "dim")))
         for passage in hit.passages[:passages]:
-            out.print(Text(f"   {_place(hit, passage)}", "cyan") + Text(f"  {parts}", "dim"))
+            place = (_place(hit, passage), "cyan")
+            out.print(Text.assemble(INDENT, place, "  ", (parts, "dim")))
             out.print(_excerpt(passage.text, words, out.width), end="\n\n")
 
 
@@ -67,7 +68,7 @@ def show_summaries(summaries: Sequence[Summary]) -> None:
         coverage = summary.coverage
         counts = (summary.characters, coverage.tokens_total, summary.passages)
         read = f"{coverage.share:.0%}" if coverage.share in (0, 1) else f"{coverage.share:.1%}"
-        table.add_row(summary.id, *(f"{count:,}" for count in counts), read)
+        table.add_row(Text(summary.id), *(f"{count:,}" for count in counts), read)
     results().print(table)
 
 

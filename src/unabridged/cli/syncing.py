@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from unabridged.cli.console import INTERRUPTED, results, say
 from unabridged.cli.progress import bar
@@ -61,9 +62,9 @@ def show_report(report: SyncReport, folder: Path) -> None:
         f"{len(report.added):,} new, {len(report.changed):,} changed, "
         f"{len(report.unchanged):,} unchanged, {len(report.removed):,} removed"
     )
-    out.print(f"[bold]{counts}[/bold] in {folder}", highlight=False)
+    out.print(Text.assemble((counts, "bold"), f" in {folder}"))
     if report.tokens:
-        out.print(_reading(report))
+        out.print(_reading(report), markup=False)
     if report.whitening and report.tokens:
         out.print(f"Vectors: {report.whitening.decision} ({report.whitening.reason})", markup=False)
     if report.failed:
@@ -74,7 +75,8 @@ def show_report(report: SyncReport, folder: Path) -> None:
 
 def _reading(report: SyncReport) -> str:
     read, total = report.coverage.tokens_read, report.coverage.tokens_total
-    share = "all of them" if read == total else f"{total - read:,} unread: {report.incomplete}"
+    cut = ", ".join(report.incomplete[:MOST_SHOWN])
+    share = "all of them" if read == total else f"{total - read:,} unread in {cut}"
     speed = read / max(report.seconds, 1e-9)
     return f"{read:,} tokens read, {share}; {report.seconds:,.1f} s, {speed:,.0f} tokens/s"
 
@@ -84,7 +86,7 @@ def _table(title: str, failures: Sequence[Failure]) -> Table:
     table.add_column("File", overflow="fold")
     table.add_column("Reason", overflow="fold")
     for failure in failures[:MOST_SHOWN]:
-        table.add_row(failure.id, failure.reason)
+        table.add_row(Text(failure.id), Text(failure.reason))
     if len(failures) > MOST_SHOWN:
         table.add_row("…", f"and {len(failures) - MOST_SHOWN:,} more; --json lists them all")
     return table
