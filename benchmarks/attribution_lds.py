@@ -119,12 +119,6 @@ def spearman(a, b):
     return (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))
 
 
-def final_gradients(replay, inputs, labels, theta):
-    replay.mode("eval")
-    rows = replay.slopes(theta, inputs, labels, cross_entropy_of)
-    return rows
-
-
 def explain(replay, inputs, labels, tests, goals):
     """Scores (tests, train) of every method for one recorded run, and the seconds each took."""
     found, seconds = {}, {}

@@ -10,27 +10,36 @@ from __future__ import annotations
 from unabridged.attribution.adjoint import Effects, adjoint
 from unabridged.attribution.batches import TensorData
 from unabridged.attribution.errors import RecordingError
+from unabridged.attribution.incremental import KernelTerms, add_examples
+from unabridged.attribution.kernel_machine import KernelMachine, kernel_machine
 from unabridged.attribution.ledger import Entry, Ledger
 from unabridged.attribution.path_kernel import path_kernel
 from unabridged.attribution.recorder import Loop, Recorder
 from unabridged.attribution.replay import Replay
 from unabridged.attribution.retrain import retrain
+from unabridged.attribution.suspects import Suspicions, suspects
 from unabridged.attribution.targets import cross_entropy_of, logit, margin, probability
 
 __all__ = [
     "Effects",
     "Entry",
+    "KernelMachine",
+    "KernelTerms",
     "Ledger",
     "Loop",
     "Recorder",
     "RecordingError",
     "Replay",
+    "Suspicions",
     "TensorData",
+    "add_examples",
     "adjoint",
     "cross_entropy_of",
+    "kernel_machine",
     "logit",
     "margin",
     "path_kernel",
     "probability",
     "retrain",
+    "suspects",
 ]

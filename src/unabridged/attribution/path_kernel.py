@@ -14,17 +14,18 @@ exact step. We depart in the optimisers covered (theirs is gradient descent) and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from unabridged.attribution.batches import Inputs, cast, rows_of, take
 from unabridged.attribution.explained import Explained
 from unabridged.attribution.ledger import Ledger
-from unabridged.attribution.optimizers import Number
-from unabridged.attribution.quadrature import Integrator, Node
+from unabridged.attribution.quadrature import Integrator
 from unabridged.attribution.replay import Replay
-from unabridged.attribution.steps import TakenStep
 from unabridged.attribution.targets import Target
+from unabridged.attribution.traces import DenseTrace, GhostTrace, Trace, forgets
 
 __all__ = ["path_kernel"]
 
@@ -67,13 +68,38 @@ def path_kernel(
 
 
 def _explain(tests: Explained, tolerance: float) -> Ledger:
+    replay, count = tests.replay, len(tests.labels)
+    trace = GhostTrace(replay, count) if forgets(replay) else DenseTrace(replay, count)
+    path = walk(tests, tolerance, trace)
+    explained = path.start + trace.contributions.sum(1) + trace.decay + path.rounding
+    return Ledger(
+        ids=replay.ids,
+        contributions=trace.contributions,
+        start=path.start,
+        decay=trace.decay,
+        rounding=path.rounding,
+        residual=path.prediction - explained,
+        prediction=path.prediction,
+        gradients_spent=path.spent,
+    )
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a walk along the run saw of T targets: at both ends, and of the recording's rounding."""
+
+    start: Tensor
+    prediction: Tensor
+    rounding: Tensor
+    spent: int
+
+
+def walk(tests: Explained, tolerance: float, trace: Trace) -> Path:
+    """Hand every step, last first, to a trace, with the averaged gradients of the targets."""
     replay = tests.replay
     start, prediction = tests.values(replay.parameters(0)), tests.values(replay.parameters(-1))
-    scale = float((prediction - start).abs().mean())
-    integrator = Integrator(tests.slopes, tolerance * scale, replay.steps, tests.finish())
-    trace: Trace = (
-        GhostTrace(replay, len(start)) if _forgets(replay) else DenseTrace(replay, len(start))
-    )
+    bound = tolerance * float((prediction - start).abs().mean())
+    integrator = Integrator(tests.slopes, bound, replay.steps, tests.finish())
     rounding = torch.zeros_like(start)
     for segment in replay.backwards():
         after = tests.values(segment.steps[-1].theta + segment.steps[-1].change)
@@ -82,96 +108,14 @@ def _explain(tests: Explained, tolerance: float) -> Ledger:
             before = tests.values(step.theta)
             trace.add(step, integrator.over(step.theta, step.change, after - before))
             after = before
-    explained = start + trace.contributions.sum(1) + trace.decay + rounding
-    return Ledger(
-        ids=replay.ids,
-        contributions=trace.contributions,
-        start=start,
-        decay=trace.decay,
-        rounding=rounding,
-        residual=prediction - explained,
-        prediction=prediction,
-        gradients_spent=integrator.spent,
-    )
-
-
-def _forgets(replay: Replay) -> bool:
-    """Whether no gradient acts beyond its step, and all parameters share their rates."""
-    if replay.family.kind != "sgd":
-        return False
-    return all(
-        len({tuple(row) for row in rates.tolist()}) == 1 and float(rates[:, 1].abs().max()) == 0
-        for rates in replay.rates
-    )
-
-
-class GhostTrace:
-    """Contributions under plain SGD: pairs of factors, no gradient is ever formed."""
-
-    def __init__(self, replay: Replay, count: int) -> None:
-        self.replay = replay
-        self.contributions = torch.zeros(count, len(replay.ids), dtype=replay.precision)
-        self.decay = torch.zeros(count, dtype=replay.precision)
-
-    def add(self, step: TakenStep, nodes: list[Node]) -> None:
-        """Account for one step, given the averaged test gradients as nodes."""
-        if not nodes:
-            return
-        rates = step.coefficients
-        shrink = (rates.nu * rates.omega + rates.delta) * step.theta
-        for node in nodes:
-            node.add(self.decay, -node.slopes.along(shrink))
-        for ids, gradients in self.replay.row_gradients(step):
-            products = torch.zeros(len(self.decay), len(ids), dtype=shrink.dtype)
-            for node in nodes:
-                node.add(products, node.slopes.pairs(gradients, shrink))
-            columns = self.replay.columns(ids)
-            self.contributions.index_add_(1, columns, products * (-step.clip * rates.nu))
-
-
-class DenseTrace:
-    """Contributions under any optimiser: (T, P) averaged gradients and their backward trace."""
-
-    def __init__(self, replay: Replay, count: int) -> None:
-        self.replay = replay
-        self.contributions = torch.zeros(count, len(replay.ids), dtype=replay.precision)
-        self.decay = torch.zeros(count, dtype=replay.precision)
-        self._buffer = torch.zeros(count, replay.layout.size, dtype=replay.precision)
-        self._rho: Number = 0.0
-
-    def add(self, step: TakenStep, nodes: list[Node]) -> None:
-        """Account for one step, given the averaged test gradients as nodes."""
-        rates = step.coefficients
-        average = self._average(nodes)
-        self._buffer.mul_(self._rho)
-        self._buffer.addcmul_(average, torch.as_tensor(rates.xi, dtype=average.dtype))
-        self._rho = rates.rho
-        trace = self._buffer * rates.kappa
-        if isinstance(rates.nu, Tensor) or rates.nu != 0.0:
-            trace += rates.nu * average
-        self.decay -= trace @ (rates.omega * step.theta) + average @ (rates.delta * step.theta)
-        for ids, gradients in self.replay.row_gradients(step):
-            products = gradients.against(trace).mul_(-step.clip)
-            self.contributions.index_add_(1, self.replay.columns(ids), products)
-
-    def _average(self, nodes: list[Node]) -> Tensor:
-        average = torch.zeros_like(self._buffer)
-        for node in nodes:
-            if node.rows is None:
-                node.slopes.add_rows(average)
-            else:
-                node.add(average, node.slopes.rows(average))
-        return average
-
-
-Trace = GhostTrace | DenseTrace
+    return Path(start, prediction, rounding, integrator.spent)
 
 
 def _chunk(replay: Replay, inputs: Inputs, labels: Tensor, target: Target) -> int:
     """How many test rows fit the replay's budget at once."""
     one = replay.slopes(replay.parameters(0), take(inputs, slice(0, 1)), labels[:1], target)
     itemsize = torch.finfo(replay.precision).bits // 8
-    formed = 0 if _forgets(replay) else 5 * replay.layout.size * itemsize
+    formed = 0 if forgets(replay) else 5 * replay.layout.size * itemsize
     each = formed + 12 * one.bytes + 2 * len(replay.ids) * itemsize
     return max(1, replay.budget // each)
 

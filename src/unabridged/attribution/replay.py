@@ -182,19 +182,47 @@ class Replay:
 
     def forward(self, record: StepRecord, index: int) -> Tensor:
         """(N,) weighted losses of one pass, in a graph, with the recorded random numbers."""
-        state = record.forward_states[index]
-        draws = state is not None or self.data is not None
-        with torch.random.fork_rng(devices=[], enabled=draws):
-            inputs, targets = self.batch(record, index)
-            if state is not None:
-                torch.set_rng_state(state)
-            losses = self.loss(call(self.model, inputs), targets)
+        outputs, targets = self._run(record, index)
+        losses = self.loss(outputs, targets)
         if losses.shape != (len(record.ids[index]),):
             raise ValueError(
                 f"Replay: loss returned shape {tuple(losses.shape)} for "
                 f"{len(record.ids[index])} rows; wanted one loss a row (reduction='none')."
             )
         return losses * self.weight(record, index)
+
+    def _run(self, record: StepRecord, index: int) -> tuple[Tensor, Tensor]:
+        state = record.forward_states[index]
+        draws = state is not None or self.data is not None
+        with torch.random.fork_rng(devices=[], enabled=draws):
+            inputs, targets = self.batch(record, index)
+            if state is not None:
+                torch.set_rng_state(state)
+            return call(self.model, inputs), targets
+
+    def outputs(self, step: TakenStep, index: int) -> Tensor:
+        """(N, C) what the model returned for one pass of a step."""
+        self.set(step.theta)
+        self.mode("train")
+        with torch.no_grad():
+            return self._run(step.record, index)[0]
+
+    def output_slopes(self, step: TakenStep, index: int) -> Tensor:
+        """(N, C) derivatives of one pass's weighted losses by the model's outputs."""
+        self.set(step.theta)
+        self.mode("train")
+        with torch.no_grad():
+            outputs, targets = self._run(step.record, index)
+        with torch.enable_grad():
+            outputs = outputs.requires_grad_()
+            losses = self.loss(outputs, targets) * self.weight(step.record, index)
+            return torch.autograd.grad(losses.sum(), outputs)[0]
+
+    def output_gradients(self, step: TakenStep, index: int, output: int) -> RowGradients:
+        """Gradients of one output of the N rows of a pass."""
+        self.set(step.theta)
+        self.mode("train")
+        return self.tape.run(lambda: self._run(step.record, index)[0][:, output])[1]
 
     def weight(self, record: StepRecord, index: int) -> float:
         """What the loss of every row of a pass is multiplied by, from the loop's weighting."""
@@ -296,7 +324,8 @@ class Replay:
         self.mode("train")
         self.tape.find_factored(lambda: self.forward(record, 0))
         self.mode("eval")
-        inputs, targets = self.batch(record, 0)
+        with torch.random.fork_rng(devices=[]):
+            inputs, targets = self.batch(record, 0)
         count = min(rows_of(inputs), 3)
         with torch.no_grad():
             together = self.loss(call(self.model, inputs), targets)[:count]
