@@ -80,11 +80,11 @@ def test_results_go_to_stdout_and_nothing_else_does(run, model, documents):
 
 
 def test_names_that_look_like_markup_are_shown_as_they_are(run, model, documents):
-    (documents / "[bold]a[/x].txt").write_text("Red apples.")
-    (documents / "[red]b[/y].doc").write_bytes(b"words")
-    assert "[red]b[/y].doc" in run("index", documents).out
-    assert "[bold]a[/x].txt" in run("list").out
-    assert "[bold]a[/x].txt:1" in run("search", "apples").out
+    (documents / "[bold]a[red].txt").write_text("Red apples.")
+    (documents / "[red]b[bold].doc").write_bytes(b"words")
+    assert "[red]b[bold].doc" in run("index", documents).out
+    assert "[bold]a[red].txt" in run("list").out
+    assert "[bold]a[red].txt:1" in run("search", "apples").out
 
 
 @pytest.mark.parametrize("arguments", [["index"], ["index", "nowhere"], ["index", ".", "--wrong"]])
