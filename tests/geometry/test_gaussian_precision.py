@@ -30,7 +30,7 @@ def worst_errors(count, seed, *, largest_condition=6.0):
 
 
 def test_relative_error_is_below_1e_9_on_every_pair():
-    worst = worst_errors(40, seed=1)
+    worst = worst_errors(25, seed=1)
     assert len(worst) == 8
     assert max(worst.values()) <= WANTED, worst
 
@@ -44,7 +44,7 @@ def test_relative_error_is_below_1e_9_on_every_of_1000_pairs():
 
 
 def test_condition_numbers_to_1e_12_keep_seven_digits():
-    worst = worst_errors(30, seed=2, largest_condition=12.0)
+    worst = worst_errors(15, seed=2, largest_condition=12.0)
     assert max(worst.values()) <= 1e-7, worst
 
 
@@ -128,3 +128,16 @@ def test_x_minus_log1p_keeps_its_digits_everywhere():
         truth = mp.mpf(x) - mp.log1p(mp.mpf(x))
         assert reference.relative_error(value, truth) < 1e-15
     assert minus_log1p(torch.zeros(1, dtype=F64)) == 0
+
+
+@pytest.mark.parametrize("name", reference.NAMES)
+def test_the_rounding_of_a_factor_is_corrected_for(name):
+    """Without the defect each of these is off by the condition number times machine epsilon."""
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(3):
+        pair = reference.random_pair(
+            7, condition=1e9, difference=1e-8, family="absolute", generator=generator
+        )
+        truth = reference.distances(*pair)[name]
+        value = SINGLE[name](Gaussian(*pair[:2]), Gaussian(*pair[2:]))
+        assert reference.relative_error(value, truth) < 1e-11

@@ -29,7 +29,7 @@ __all__ = [
 
 EPS = torch.finfo(torch.float64).eps
 BLOCK_BYTES = 64 * 2**20
-ILL = 1e4
+ILL = 1e5
 """Condition number above which a factor is corrected for its own rounding."""
 PLAIN = 1e-6
 """Share of its variance that must lie outside another's support to settle that they differ."""
