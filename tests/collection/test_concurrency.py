@@ -86,6 +86,27 @@ def test_readers_see_whole_documents_while_another_handle_writes_and_compacts(co
     assert not problems
 
 
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_tables_opened_around_a_commit_are_opened_again(collection, monkeypatch, mode):
+    """Between the two a document was replaced: its old row is seen, its old passages are gone."""
+    collection.sync([("a", "Lemons and oranges.")])
+    with Collection.open(collection.path, WordEmbedder()) as reader:
+        store, calls = reader._store, []
+
+        def refresh_late():
+            store.documents.checkout_latest()
+            if not calls:
+                collection.sync([("a", "Oranges.")])
+            calls.append(1)
+            store.passages.checkout_latest()
+            return store.documents.version, store.passages.version
+
+        monkeypatch.setattr(store, "refresh", refresh_late)
+        [hit] = reader.search("oranges", mode=mode)
+        assert [passage.text for passage in hit.passages] == ["Oranges"]
+        assert len(calls) > 1
+
+
 def test_handle_sees_what_another_handle_wrote(collection):
     with Collection.open(collection.path, WordEmbedder()) as other:
         assert other.search("lemons") == []

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,13 @@ def test_batches_are_bounded_and_in_order(monkeypatch):
 def test_passages_before_the_first_page_belong_to_it():
     [batch] = passage_batches([entry("cover " * 30, page_starts=(20, 100))], 31)
     assert batch["page"].to_pylist() == [1, 1, 2]
+
+
+def test_line_feed_at_the_end_of_a_passage_begins_no_line():
+    made = entry("a\nb")
+    reading = replace(made.reading, passage_chars=np.array([[0, 2]]))
+    [batch] = passage_batches([replace(made, reading=reading)], 31)
+    assert (batch["line"].to_pylist(), batch["line_end"].to_pylist()) == ([1], [1])
 
 
 def test_document_without_pages_has_none():

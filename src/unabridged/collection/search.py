@@ -21,7 +21,7 @@ from unabridged.collection.dense import DenseIndex
 from unabridged.collection.fusion import fuse, mean_of_best
 from unabridged.collection.hits import FoundPassage, Hit
 from unabridged.collection.lexical import bm25
-from unabridged.collection.store import Store
+from unabridged.collection.store import Overtaken, Store
 
 __all__ = ["WEIGHTS", "Mode", "Question", "answer"]
 
@@ -167,6 +167,8 @@ def _fetch(
         at = catalogue.places_of(batch["revision"].to_numpy(), batch["ordinal"].to_numpy())
         for place, row in zip(at.tolist(), batch.to_pylist(), strict=True):
             found[place] = _passage(row, float(total[place]), _parts(scores.passages, place))
+    if len(found) < sum(len(places) for places in wanted.values()):
+        raise Overtaken("passages of a document")
     return found
 
 

@@ -12,7 +12,7 @@ from unabridged.collection.calibration import Calibration, load_calibration
 from unabridged.collection.catalogue import Catalogue, read_catalogue
 from unabridged.collection.dense import DenseIndex
 from unabridged.collection.manifest import Manifest
-from unabridged.collection.store import Store
+from unabridged.collection.store import Overtaken, Store
 
 __all__ = ["Snapshot", "Snapshots", "steady"]
 
@@ -69,10 +69,6 @@ class Snapshots:
             # The tables were opened around somebody's commit: between two of its steps.
             raise Overtaken("passages of a document")
         return index
-
-
-class Overtaken(Exception):  # noqa: N818
-    """The tables changed while they were read; reading again helps."""
 
 
 def steady(read: Callable[[], T]) -> T:

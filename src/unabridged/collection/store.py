@@ -26,13 +26,17 @@ from unabridged._errors import CollectionError
 from unabridged.collection.rows import Entry, document_rows, passage_batches
 from unabridged.collection.schema import DOCUMENTS, PASSAGES, documents_schema, passages_schema
 
-__all__ = ["Known", "Store", "vectors_of"]
+__all__ = ["Known", "Overtaken", "Store", "vectors_of"]
 
 COMMITS_BEFORE_TIDY = 16
 # Characters; a search reads every text that is not indexed yet, a few million characters a second.
 UNINDEXED_BEFORE_TIDY = 100_000
 _BLOCK = 4096
 _KEYS_A_STATEMENT = 4096
+
+
+class Overtaken(Exception):  # noqa: N818
+    """The tables changed while they were read; reading again helps."""
 
 
 @dataclass(frozen=True, slots=True)
