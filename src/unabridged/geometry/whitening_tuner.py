@@ -80,7 +80,7 @@ def tune_whitening(
     second: object,
     *,
     candidates: Sequence[Recipe] | None = None,
-    most_pairs: int = 1000,
+    most_pairs: int = 2000,
     seed: int = 0,
 ) -> Tuning:
     """Choose a whitening for the rows of `X` from their halves, without labels.
