@@ -75,6 +75,14 @@ def test_a_few_damaged_places_in_utf8_are_shown_and_counted(tmp_path):
     assert document.metadata == {"encoding": "utf-8", "replaced_characters": "1"}
 
 
+def test_a_short_text_in_damaged_utf8_is_read_all_the_same(tmp_path):
+    data = bytearray("Größe 日本. ".encode() * 3)
+    data[3] = 0xFF
+    document = read(tmp_path, "a.txt", bytes(data) + b"The rest is plain. " * 5)
+    assert "Größe" in document.text
+    assert document.metadata["replaced_characters"] == "2"
+
+
 def test_western_text_with_one_accent_is_windows_1252(tmp_path):
     text = "We met at the café and left. " * 3
     assert read(tmp_path, "a.txt", text.encode("latin-1")).text == text

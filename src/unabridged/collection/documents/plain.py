@@ -100,18 +100,20 @@ def _decode_damaged(data: bytes, encoding: str | None, first_bad: int) -> Extrac
         text = data.decode("utf-8", "replace")
         damaged = text.count("\ufffd")
         sound = len(text) - len(text.encode("ascii", "ignore")) - damaged
-        encoding = "utf-8" if sound >= 10 * damaged else _guess(data, first_bad)
+        encoding = "utf-8" if sound >= 10 * damaged else _guess(data, first_bad) or "utf-8"
     text = data.decode(encoding, "replace")
     replaced = text.count("\ufffd")
     if replaced > len(text) / 20:
-        raise DocumentError(f"is no text: {replaced:,} places are invalid as {encoding}")
+        raise DocumentError(
+            f"is no text in any known encoding: {replaced:,} places are invalid even as {encoding}"
+        )
     metadata = {"encoding": encoding}
     if replaced:
         metadata["replaced_characters"] = str(replaced)
     return _checked(text, metadata)
 
 
-def _guess(data: bytes, first_bad: int) -> str:
+def _guess(data: bytes, first_bad: int) -> str | None:
     # Slow to import and wanted for few files only.
     from charset_normalizer import from_bytes
 
@@ -120,7 +122,7 @@ def _guess(data: bytes, first_bad: int) -> str:
     matches = from_bytes(sample, cp_isolation=LEGACY)
     best = matches.best()
     if best is None:
-        raise DocumentError("is no text in any encoding that is in use")
+        return None
     western = any(
         "cp1252" in (match.encoding, *match.could_be_from_charset)
         and match.chaos <= best.chaos + WESTERN_MARGIN
