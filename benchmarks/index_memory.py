@@ -62,6 +62,21 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+class Peaks:
+    """The process's peak at the end of every phase; called with a snapshot at each step."""
+
+    def __init__(self):
+        self.of, self.phase = {}, "looking"
+
+    def __call__(self, now):
+        self.finish()
+        self.phase = now.phase
+
+    def finish(self):
+        self.of[self.phase] = peak()
+        return peak()
+
+
 def measure(given: argparse.Namespace, scratch: Path) -> dict:
     path = scratch / "long.txt"
     write_text(path, round(given.megabytes * 1e6))
@@ -71,12 +86,12 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict:
         forward._blocks = forward._blocks[: given.layers]
     encoder.read("A short text. " * 4000)
     base = psutil.Process().memory_info().rss
-    peaks = {}
+    peaks = Peaks()
     started = time.perf_counter()
     with Collection.open(scratch / "collection", encoder) as collection:
-        report = collection.sync(path, progress=lambda now: peaks.__setitem__(now.phase, peak()))
+        report = collection.sync(path, progress=peaks)
         seconds = time.perf_counter() - started
-        after_sync = peak()
+        after_sync = peaks.finish()
         collection.search("the budget of the meeting")
         info = collection.info()
     return {
@@ -91,7 +106,7 @@ def measure(given: argparse.Namespace, scratch: Path) -> dict:
         "seconds": round(seconds),
         "base_megabytes": megabytes(base),
         "peak_megabytes_above_base_by_phase": {
-            phase: megabytes(size - base) for phase, size in peaks.items()
+            phase: megabytes(size - base) for phase, size in peaks.of.items()
         },
         "peak_megabytes_above_base_after_sync": megabytes(after_sync - base),
         "peak_megabytes_above_base_after_a_search": megabytes(peak() - base),
