@@ -69,10 +69,12 @@ class Peaks:
         self.of, self.phase = {}, "looking"
 
     def __call__(self, now):
+        """Note the end of the phase before."""
         self.finish()
         self.phase = now.phase
 
     def finish(self):
+        """Note the peak so far as the present phase's."""
         self.of[self.phase] = peak()
         return peak()
 
