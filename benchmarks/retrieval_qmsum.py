@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from machine import data_folder, report
 from unabridged.collection import Collection
 from unabridged.collection.calibration import load_calibration
-from unabridged.encoder import Chunks, LongEncoder, Reader, Truncate, Windows
+from unabridged.encoder import Chunks, LongEncoder, Truncate, Windows
 
 Scores = NDArray[np.floating]
 SEED, RESAMPLES = 8512, 10_000
@@ -117,15 +117,14 @@ def dense_lines(name: str, collection: Collection, encoder: LongEncoder, task: T
     return lines
 
 
-def all_lines(task: Task, readers: dict[str, Reader]) -> dict[str, Scores]:
+def all_lines(task: Task, encoders: dict[str, LongEncoder]) -> dict[str, Scores]:
     lines: dict[str, Scores] = {}
-    for name, reader in readers.items():
-        encoder = LongEncoder(reader=reader)
+    for name, encoder in encoders.items():
         with tempfile.TemporaryDirectory() as folder:
             collection = Collection.open(Path(folder) / "c", encoder)
             collection.sync(zip(task.ids, task.texts, strict=True))
             print(f"{name}: {collection.info().whitening}")
-            if isinstance(reader, Truncate):
+            if isinstance(encoder.reader, Truncate):
                 vectors = np.stack([collection.passages(id)[0].vector for id in task.ids])
                 queries = np.asarray(encoder.encode_query(task.queries))
                 lines["truncate, raw, one vector"] = unit(queries) @ unit(vectors).T
@@ -146,7 +145,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if folder is None:
         return
     task = load_task(folder)
-    lines = all_lines(task, {"truncate": Truncate(), "chunks": Chunks(), "windows": Windows()})
+    lines = all_lines(
+        task,
+        {
+            "truncate": LongEncoder(reader=Truncate()),
+            "chunks": LongEncoder(reader=Chunks()),
+            "windows": LongEncoder(reader=Windows()),
+            "chunks in float32": LongEncoder(reader=Chunks(), dtype="float32"),
+        },
+    )
     quality = {name: ndcg(ranks(scores, task)) for name, scores in lines.items()}
     rows = [
         {
@@ -164,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     pairs += [(f"{r}, hybrid search", bm) for r in ("chunks", "windows")
               for bm in ("our BM25", "BM25 (bm25s)")]  # fmt: skip
-    pairs += [("chunks, whitened, mean of best three", "windows, whitened, mean of best three")]
+    three = "whitened, mean of best three"
+    pairs += [(f"chunks, {three}", f"{name}, {three}") for name in ("windows", "chunks in float32")]
     differences = {
         f"{one} - {other}": "{:+.3f} ({} to {})".format(
             float((quality[one] - quality[other]).mean()),

@@ -79,11 +79,12 @@ def test_options_follow_sentence_transformers(default):
     for options in (
         {"normalize_embeddings": True, "truncate_dim": 100},
         {"precision": "ubinary"},
-        {"convert_to_tensor": True},
+        {"convert_to_tensor": True, "batch_size": 2},
     ):
         ours, wanted = (model.encode(SHORT, **options) for model in (default, theirs))
         assert type(ours) is type(wanted)
         np.testing.assert_allclose(np.asarray(ours), np.asarray(wanted), atol=1e-6)
+    assert [t.shape for t in default.encode(SHORT, convert_to_numpy=False)] == [(384,)] * 4
     assert default.encode(SHORT[1]).shape == theirs.encode(SHORT[1]).shape == (384,)
     vectors = default.encode(SHORT[1:])
     torch.testing.assert_close(
@@ -193,6 +194,8 @@ def test_equal_fingerprints_mean_equal_pipelines(default, model_folders):
 def test_bad_arguments_are_told_apart(default, model_folders):
     with pytest.raises(TypeError, match="input 1 is bytes, wanted str"):
         default.encode(["a", b"b"])
+    with pytest.raises(TypeError, match="option 'normalise' is not known"):
+        default.encode("a", normalise=True)
     with pytest.raises(ValueError, match="prompt_name is 'query'"):
         default.encode("a", prompt_name="query")
     with pytest.raises(ValueError, match="do not fit the model's 80 positions"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -41,16 +41,20 @@ class EncodeOptions(TypedDict, total=False):
     Attributes:
         prompt_name: one of the model's prompts.
         prompt: a prompt of your own; wins over `prompt_name`.
+        batch_size: taken for sentence-transformers' sake; batches are cut by tokens, not texts.
         show_progress_bar: None shows one on a terminal when the work takes over two seconds.
         precision: quantised as sentence-transformers does it.
+        convert_to_numpy: False gives a list of tensors, one a text.
         normalize_embeddings: scale vectors to length 1.
         truncate_dim: keep so many leading dimensions.
     """
 
     prompt_name: str | None
     prompt: str | None
+    batch_size: int
     show_progress_bar: bool | None
     precision: Precision
+    convert_to_numpy: bool
     normalize_embeddings: bool
     truncate_dim: int | None
 
@@ -189,19 +193,18 @@ class LongEncoder:
     ) -> NDArray[Any] | Tensor:
         """One vector a text, as sentence-transformers' `encode` gives it, of the whole text.
 
-        Batches are cut by tokens, so there is no `batch_size`.
-
         Args:
             inputs: a text, for a vector (D,), or several, for (n, D).
             convert_to_tensor: a tensor in place of a numpy array.
             **options: see `EncodeOptions`.
 
         Raises:
-            TypeError: an input is not a string.
+            TypeError: an input is not a string, or an option is unknown.
             ValueError: an unknown prompt name.
         """
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         _check_texts(texts)
+        _check_options(options)
         prompt = self._prompt(options.get("prompt"), options.get("prompt_name"))
         vectors = self._vectors(texts, prompt, options.get("show_progress_bar"))
         vectors = vectors[:, : options.get("truncate_dim")]
@@ -210,7 +213,10 @@ class LongEncoder:
         chosen = _quantised(vectors, options.get("precision", "float32"))
         if isinstance(inputs, str):
             chosen = chosen[0]
-        return chosen if convert_to_tensor else chosen.numpy()
+        if convert_to_tensor:
+            return chosen
+        as_numpy = options.get("convert_to_numpy", True)
+        return chosen.numpy() if as_numpy else cast("NDArray[Any]", list(chosen))
 
     def encode_query(
         self, inputs: str | Sequence[str], **options: Unpack[EncodeOptions]
@@ -286,6 +292,15 @@ def _dtype(name: Dtype) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
         raise ValueError(f"dtype: got {name!r}, wanted 'auto', 'float32' or 'bfloat16'.")
     return torch.float32 if name == "float32" else torch.bfloat16
+
+
+def _check_options(options: EncodeOptions) -> None:
+    unknown = sorted(set(options) - set(EncodeOptions.__annotations__))
+    if unknown:
+        raise TypeError(
+            f"encode: option {unknown[0]!r} is not known; wanted one of "
+            f"{', '.join(EncodeOptions.__annotations__)}, convert_to_tensor."
+        )
 
 
 def _quantised(vectors: Tensor, precision: Precision) -> Tensor:
