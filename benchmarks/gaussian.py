@@ -166,7 +166,7 @@ def speed(count: int, d: int) -> list[dict[str, str]]:
     """All pairs of `count` Gaussians; peers on some of the pairs, alternating with us."""
     full, thin = clouds(count, d, 2 * d), token_clouds(count, d, 64)
     pairs = count * count
-    sample = max(8, min(400, 200_000 // d))
+    sample = 96
     peers = {
         "kl": [("torch.distributions, loop", loop(torch_kl, full, sample))],
         "bhattacharyya": [("textbook, loop", loop(textbook_bhattacharyya, full, sample))],
