@@ -3,11 +3,11 @@
 coverage: at the dimension that `dimension_for` gives for a failure probability of 0.1, how many of
 200 Gaussian projections distort some distance by eps or more; the band is the binomial 99 %.
 
-heads: the law that a head of 8.33 ln L dimensions is enough for attention over L positions. For each
-L a target distribution of every row is drawn, queries and keys of d dimensions are fitted to it by
-Adam, and the least d with a mean Kullback-Leibler divergence of at most 0.1 is sought by bisection.
-Targets: "copy" puts 0.9 of a row on one position, a random permutation, the rest spread evenly;
-"gaussian" is the softmax of 4 times Gaussian logits. The slope is that of least d on ln L.
+heads: the law that a head of 8.33 ln L dimensions is enough for attention over L positions. For
+each L a target distribution of every row is drawn, queries and keys of d dimensions are fitted to
+it by Adam, and the least d with a mean Kullback-Leibler divergence of at most 0.1 is sought by
+bisection. Targets: "copy" puts 0.9 of a row on one position, a random permutation, the rest spread
+evenly; "gaussian" is the softmax of 4 times Gaussian logits. The slope is that of least d on ln L.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import math
 
-import machine
 import numpy as np
 import scipy.stats
 import torch
 
+import machine
 from unabridged.geometry.dimensions import classic_dimension, dimension_for
 from unabridged.geometry.random_projection import RandomProjection
 
@@ -66,7 +66,7 @@ def fitted_divergence(target, dimension, steps, generator):
         loss.backward()
         optimiser.step()
         schedule.step()
-    return float(loss)
+    return loss.item()
 
 
 def least_dimension(kind, length, steps, seed):

@@ -7,11 +7,11 @@ import time
 import warnings
 from importlib.metadata import version
 
-import machine
 import numpy as np
 import torch
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
+import machine
 from unabridged.geometry.random_projection import RandomProjection
 
 SHAPES = ((100_000, 384, 96), (20_000, 4_096, 256), (5_000, 8_192, 512))
@@ -46,7 +46,9 @@ def main():
             "unabridged sparse": RandomProjection("sparse", d, n),
             "unabridged hadamard": RandomProjection("hadamard", d, n),
         }
-        times = alternate({k: lambda p=p: p.transform(X) for k, p in rivals.items()}, given.rounds)
+        times = alternate(
+            {k: lambda p=p, X=X: p.transform(X) for k, p in rivals.items()}, given.rounds
+        )
         dense = times["scikit-learn Gaussian"]
         rows += [
             {

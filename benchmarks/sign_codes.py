@@ -15,11 +15,11 @@ import time
 from importlib.metadata import version
 
 import faiss
-import machine
 import numpy as np
 import torch
-from real_vectors import real_vectors, tiled
 
+import machine
+from real_vectors import real_vectors, tiled
 from unabridged.geometry.sign_codes import SignCodes
 from unabridged.geometry.sign_search import certified_top_k, top_k
 
@@ -74,7 +74,7 @@ def competitors(vectors):
     codes, build = timed(lambda: SignCodes.encode(vectors))
     size = f"48 + {codes.bytes_per_vector - 48}"
     for bits, count in ((1, 4000), (2, 1000), (2, 2000), (4, 2000)):
-        name = f"unabridged 1 bit, query {bits} bits"
+        name = f"unabridged 1 bit, query {bits} bits, best {count}"
         yield name, ours(codes, vectors, rescore=count, query_bits=bits), build, size
     yield "unabridged 1 bit, proven (failure 0.01)", certified(codes, vectors), build, size
     flat, build = timed(lambda: filled(faiss.IndexFlatIP(d), vectors))

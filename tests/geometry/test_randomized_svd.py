@@ -65,11 +65,12 @@ def test_zero_matrix_has_zero_values():
 
 
 def test_float32_resolves_small_directions_beside_large_ones():
-    values = 10.0 ** -np.arange(0, 6, 0.5)
+    # Without the Ritz rotations between rounds the last values are off by 2e-3.
+    values = np.concatenate([10.0 ** -np.arange(0, 5, 0.5), np.full(42, 1e-6)])
     M = reference.matrix_with_spectrum(200, 61, values, seed=2).astype(np.float32)
-    svd = randomized_svd(M, 10)
+    svd = randomized_svd(M, 10, oversampling=2, method="power")
     assert svd.left.dtype == np.float32
-    np.testing.assert_allclose(svd.values[:9], values[:9], rtol=2e-2)
+    np.testing.assert_allclose(svd.values, values[:10], rtol=3e-4)
 
 
 def mean_errors(M, size, power, seeds):

@@ -105,6 +105,19 @@ def test_intervals_of_adversarial_vectors_have_their_coverage(bits):
     assert (loose > 0.2 - 4 * np.sqrt(0.16 / 500)).all()
 
 
+def test_bounds_are_where_the_error_is_at_its_quantile():
+    rng = np.random.default_rng(8)
+    X, q, failure = rng.standard_normal((50, D)), rng.standard_normal(D), 0.3
+    codes = SignCodes.encode(X, centre=np.zeros(D))
+    got = codes.estimate(q, failure=failure)
+    x = coordinate_quantile(failure / 2, D - 1)
+    for bound, side in ((got.lower, 1), (got.upper, -1)):
+        cross = np.sqrt((q @ q) * codes.length**2 - bound**2)
+        np.testing.assert_allclose(
+            got.value - bound, side * x * codes.tangent * cross, rtol=1e-3, atol=1e-3
+        )
+
+
 def test_a_row_equal_to_the_query_is_estimated_exactly():
     X = adversarial(D)
     for q in (X[0], X[1], X[3]):

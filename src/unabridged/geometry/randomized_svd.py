@@ -85,9 +85,9 @@ def randomized_svd(
     M: object,
     rank: int,
     *,
-    oversampling: int = 20,
+    oversampling: int = 10,
     power: int = 2,
-    method: Method = "power",
+    method: Method = "krylov",
     seed: int = 0,
 ) -> TruncatedSVD:
     """The `rank` largest singular values of M with their vectors, nearly (Halko et al. 2011).
@@ -102,7 +102,8 @@ def randomized_svd(
         rank: k, at most min(n, d).
         oversampling: p, random vectors beyond the rank, cut to what the shape allows.
         power: rounds of power iteration, 2 (power + 1) products with M in all.
-        method: "power", or "krylov" for spectra that hardly fall, at a wider final product.
+        method: "krylov" keeps the span of all rounds, for a final product that is power + 1 times
+            as wide; "power" keeps the last round alone, with less memory and more error.
         seed: integer; equal seeds give equal results on one machine.
 
     Raises:
