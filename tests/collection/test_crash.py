@@ -182,6 +182,18 @@ def test_full_disk_is_said_plainly_and_loses_nothing(collection, monkeypatch, ta
     assert collection.sync([("new", "Ships sail.")], vanished="keep").added == ("new",)
 
 
+def test_disk_that_fills_while_whitening_keeps_the_documents(collection, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(CollectionError, match=r"whiten: the disk .* No space left"):
+            collection.sync(first_half(12))
+    assert len(collection) == 12
+    assert collection.sync(first_half(12)).whitening.decision == "whitened"
+
+
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
 def test_write_that_the_system_refuses_loses_nothing(tmp_path):
     child = f"""

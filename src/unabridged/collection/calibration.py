@@ -20,7 +20,7 @@ from unabridged.collection.catalogue import Catalogue, read_catalogue
 from unabridged.collection.dense import Transform, unit_rows
 from unabridged.collection.embedder import Embedder
 from unabridged.collection.manifest import WhiteningRecord
-from unabridged.collection.store import Store, vectors_of
+from unabridged.collection.store import Store, vectors_of, writing
 from unabridged.geometry.moments import Moments
 from unabridged.geometry.whitening import Recipe, Whitening
 
@@ -92,7 +92,9 @@ def calibrate(store: Store, embedder: Embedder, folder: Path) -> WhiteningRecord
     if whitened.mean() <= raw.mean():
         return record
     name = f"whitening-{revision}-{catalogue.passages}.safetensors"
-    _fit(sample.moments, queries.mean(axis=0)).save(folder / name)
+    whitening = _fit(sample.moments, queries.mean(axis=0))
+    with writing("whiten"):
+        whitening.save(folder / name)
     return replace(record, decision="whitened", file=name)
 
 

@@ -33,7 +33,7 @@ from unabridged.collection.report import Meter, Progress, SyncReport
 from unabridged.collection.search import Mode, Question, answer
 from unabridged.collection.snapshot import Snapshots, steady
 from unabridged.collection.sources import Item, open_source
-from unabridged.collection.store import Store
+from unabridged.collection.store import Store, writing
 from unabridged.collection.sync import Run
 
 __all__ = ["Collection", "Vanished"]
@@ -271,8 +271,9 @@ class Collection:
             return
         meter.enter("whitening")
         record = calibrate(self._store, encoder, self.path)
+        with writing("whiten"):
+            self._manifest.with_whitening(record).save(self.path)
         self._manifest = self._manifest.with_whitening(record)
-        self._manifest.save(self.path)
         discard_others(self.path, record)
 
     @contextmanager

@@ -10,7 +10,7 @@ from unabridged.collection.embedder import Embedder
 from unabridged.collection.lock import HOLDER_NAME, LOCK_NAME, write_lock
 from unabridged.collection.manifest import FILE_NAME, Manifest, check_fingerprint
 from unabridged.collection.schema import DOCUMENTS, PASSAGES, SCHEMA_VERSION
-from unabridged.collection.store import Store
+from unabridged.collection.store import Store, writing
 
 __all__ = ["IfMissing", "open_folder"]
 
@@ -71,6 +71,7 @@ def _create(
             return
         Store(folder, dimension=encoder.dimension, language=language).create()
         # Written last: a folder without it was never a collection.
-        Manifest(SCHEMA_VERSION, encoder.dimension, dict(encoder.fingerprint), language).save(
-            folder
-        )
+        fingerprint = dict(encoder.fingerprint)
+        manifest = Manifest(SCHEMA_VERSION, encoder.dimension, fingerprint, language)
+        with writing("create"):
+            manifest.save(folder)

@@ -21,12 +21,13 @@ import pyarrow as pa
 from lancedb.index import FTS
 from lancedb.table import Table
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from unabridged._errors import CollectionError
 from unabridged.collection.rows import Entry, document_rows, passage_batches
 from unabridged.collection.schema import DOCUMENTS, PASSAGES, documents_schema, passages_schema
 
-__all__ = ["Known", "Overtaken", "Store", "vectors_of"]
+__all__ = ["Known", "Overtaken", "Store", "vectors_of", "writing"]
 
 COMMITS_BEFORE_TIDY = 16
 # Characters; a search reads every text that is not indexed yet, a few million characters a second.
@@ -73,7 +74,7 @@ class Store:
 
     def create(self) -> None:
         """Make the tables that are missing; harmless where a killed process began."""
-        with _writing("create"):
+        with writing("create"):
             self._create(DOCUMENTS, documents_schema())
             self._create(PASSAGES, passages_schema(self.dimension))
 
@@ -126,7 +127,7 @@ class Store:
             entries: with revisions never used before.
             replaced: revisions that these documents had until now.
         """
-        with _writing("sync"):
+        with writing("sync"):
             schema = passages_schema(self.dimension)
             batches = passage_batches(entries, self.dimension)
             self.passages.add(pa.RecordBatchReader.from_batches(schema, batches))
@@ -147,7 +148,7 @@ class Store:
         values = {"source": _quoted(source)}
         if source:
             values["path"] = f"{_quoted(source + '/')} || id"
-        with _writing("sync"):
+        with writing("sync"):
             for start in range(0, len(keys), _KEYS_A_STATEMENT):
                 chosen = _among(keys[start : start + _KEYS_A_STATEMENT])
                 self.documents.update(where=chosen, values_sql=values)
@@ -173,7 +174,7 @@ class Store:
             if any((self.folder / f"{name}.lance" / "_deletions").glob("*")):
                 # Removed rows stay in a large file until enough are gone; writing every row anew
                 # leaves none behind.
-                with _writing("compact"):
+                with writing("compact"):
                     table.update(values_sql={"revision": "revision"})
             # The first run indexes what the second may then merge.
             _optimize(table)
@@ -209,7 +210,7 @@ class Store:
 
     def _delete(self, table: Table, revisions: Iterable[int]) -> None:
         keys = list(revisions)
-        with _writing("delete"):
+        with writing("delete"):
             for start in range(0, len(keys), _KEYS_A_STATEMENT):
                 table.delete(_among(keys[start : start + _KEYS_A_STATEMENT]))
 
@@ -230,17 +231,25 @@ def _quoted(text: str) -> str:
 
 
 def _optimize(table: Table) -> None:
-    with warnings.catch_warnings(), _writing("tidy"):
+    with warnings.catch_warnings(), writing("tidy"):
         # We hold the write lock, and readers start again when a version vanishes under them.
         warnings.simplefilter("ignore", UserWarning)
         table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
 @contextmanager
-def _writing(what: str) -> Iterator[None]:
+def writing(what: str) -> Iterator[None]:
+    """Turn what the disk or the database says of a write into one clear error.
+
+    Args:
+        what: the verb for the message.
+
+    Raises:
+        CollectionError: the write was refused.
+    """
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         message = (
             f"{what}: the disk or the database refused to write ({_first_line(error)}); what was "
             f"committed before is whole, so make room or mend the cause and sync again."
