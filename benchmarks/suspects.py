@@ -2,9 +2,9 @@
 
 A linear head on frozen, standardised vectors of the default model (plain sentence-transformers),
 ten epochs of SGD. Part 1: 10 % of the training labels are flipped; how well do `suspects` and the
-trivial baselines (final loss, neighbours) rank them? Part 2: with the true labels, the time that the
-ledger of all 500 test questions takes, and its residual. Part 3: 50 examples held back are added as
-kernel terms, against one gradient step, training again, and doing nothing.
+trivial baselines (final loss, neighbours) rank them? Part 2: with the true labels, the time that
+the ledger of all 500 test questions takes, and its residual. Part 3: 50 examples held back are
+added as kernel terms, against one gradient step, training again, and doing nothing.
 
 Data: trec.train.txt and trec.test.txt (label, blank, question a line), in DATA/questions.
 """

@@ -65,7 +65,11 @@ def add_examples(
     ridge = 1 / (time if time is not None else training_time(replay))
     weights = torch.zeros_like(base, requires_grad=True)
     solver = torch.optim.LBFGS(
-        [weights], max_iter=300, tolerance_grad=1e-10, line_search_fn="strong_wolfe"
+        [weights],
+        max_iter=1000,
+        tolerance_grad=1e-10,
+        tolerance_change=1e-15,
+        line_search_fn="strong_wolfe",
     )
 
     def objective() -> float:
@@ -75,7 +79,7 @@ def add_examples(
             (weights.grad,) = torch.autograd.grad(loss, weights)
         return float(loss.detach())
 
-    solver.step(objective)
+    solver.step(objective)  # type: ignore[no-untyped-call]
     return KernelTerms(replay, gradients, weights.detach())
 
 

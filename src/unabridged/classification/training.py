@@ -1,0 +1,147 @@
+"""Train a head on the whole documents of a folder, recorded so that it can be explained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unabridged._errors import DocumentError
+from unabridged._reading import Reading
+from unabridged.attribution import Loop, Recorder
+from unabridged.classification.classifier import Classifier
+from unabridged.classification.errors import ClassifierError
+from unabridged.collection.documents import read_document
+
+__all__ = ["Reader", "Trained", "train"]
+
+RATE, DECAY, BATCH = 0.1, 1e-3, 64
+STEPS, EPOCHS = 200, 10
+"""At least so many steps and so many passes over the documents."""
+
+
+class Reader(Protocol):
+    """What is asked of an encoder; `LongEncoder` is one."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Everything that changes a vector."""
+        ...
+
+    def read(self, text: str) -> Reading:
+        """Passages of one text."""
+        ...
+
+    def read_many(
+        self, texts: Iterable[str], *, on_tokens: Callable[[int], None] | None = None
+    ) -> Iterator[Reading]:
+        """Readings of many texts, in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A new classifier, and what could not be used.
+
+    Attributes:
+        classifier: ready to predict.
+        accuracy: share of the training documents that it labels as they were labelled.
+        failed: document and reason, for labelled documents that could not be read.
+    """
+
+    classifier: Classifier
+    accuracy: float
+    failed: tuple[tuple[str, str], ...]
+
+
+def train(
+    folder: Path, labels: Mapping[str, str], reader: Reader, *, into: Path, seed: int = 0
+) -> Trained:
+    """Read the labelled documents of a folder and train a linear head on their vectors.
+
+    Args:
+        folder: with the documents.
+        labels: label by path relative to `folder`.
+        reader: the encoder.
+        into: folder of the classifier; an older one in it is replaced once this one is trained.
+        seed: of the head's start and the order of batches.
+
+    Raises:
+        ClassifierError: fewer than two classes among the documents that could be read.
+    """
+    texts, failed = _texts(folder, labels)
+    classes = tuple(sorted({labels[name] for name in texts}))
+    if len(classes) < 2:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
+        raise ClassifierError(
+            f"{folder}: {len(texts)} labelled documents could be read, with {len(classes)} "
+            f"different labels; wanted at least 2 ({reasons or 'check the names in the labels'})."
+        )
+    vectors = np.stack([reading.vectors.mean(0) for reading in reader.read_many(texts.values())])
+    raw = torch.as_tensor(vectors, dtype=torch.float32)
+    centre = raw.mean(0)
+    # Standardised vectors have D coordinates of size about one, whatever the encoder's scale.
+    spread = (raw - centre).square().sum(1).mean().sqrt().clamp(min=1e-12)
+    scale = float(raw.shape[1] ** 0.5 / spread)
+    target = torch.tensor([classes.index(labels[name]) for name in texts])
+    beside = into.with_name(into.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    features = (raw - centre) * scale
+    parts = (beside, classes, tuple(texts), target, features, centre, scale, reader.fingerprint)
+    accuracy = _fit(Classifier(*parts), seed)
+    Classifier(*parts).save()
+    shutil.rmtree(into, ignore_errors=True)
+    beside.replace(into)
+    return Trained(Classifier.open(into), accuracy, tuple(failed))
+
+
+def _texts(folder: Path, labels: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    texts: dict[str, str] = {}
+    failed: list[tuple[str, str]] = []
+    for name in labels:
+        path = folder / name
+        try:
+            if not path.is_file():
+                raise DocumentError(f"no such file in {folder}")
+            texts[name] = read_document(path, folder).text
+        except DocumentError as error:
+            failed.append((name, str(error)))
+    return texts, failed
+
+
+def _fit(classifier: Classifier, seed: int) -> float:
+    """Train and record; the share of training documents labelled right."""
+    features, labels = classifier.features, classifier.labels
+    generator = torch.Generator().manual_seed(seed)
+    head = nn.Linear(features.shape[1], len(classifier.classes))
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+    rate = RATE * min(1.0, 384 / features.shape[1])
+    optimizer = torch.optim.SGD(head.parameters(), lr=rate, weight_decay=DECAY)
+    run = classifier.folder / "run"
+    with Recorder(head, optimizer, run, loop=Loop(), data=classifier.data) as recorder:
+        for ids in _batches(len(labels), generator):
+            rows, wanted = recorder.fetch(ids)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(head(rows), wanted).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            recorder.step(ids, rows, wanted)
+    with torch.no_grad():
+        return float((head(features).argmax(1) == labels).float().mean())
+
+
+def _batches(count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    taken = epoch = 0
+    while taken < STEPS or epoch < EPOCHS:
+        for ids in torch.randperm(count, generator=generator).split(BATCH):  # type: ignore[no-untyped-call]
+            taken += 1
+            yield ids
+        epoch += 1
