@@ -1,8 +1,8 @@
 """The type `Gaussian`: a batch of normal distributions, full, diagonal or low rank + diagonal.
 
 Shapes are those of torch.distributions: a batch shape, then one event dimension d. Distances,
-transport and all-pairs tables live in `divergences`, `transport` and `pairwise`; their public names
-can be imported from here. Computation is in float64, results come in the dtype of the arguments.
+transport and all-pairs tables live in `divergences`, `transport` and `pairwise`. Computation is in
+float64, results come in the dtype of the arguments.
 
 Axis legend, used in every file of this room: ... batch, d dimensions, r rank, n samples.
 """
