@@ -77,11 +77,13 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     X = data(arguments.rows, arguments.columns)
+    wide = X.astype(np.float64)  # what PCA needs to compute with our digits; not counted
     seconds = alternate(
         {
             "ours, one call": lambda: Whitening.fit(X),
             "ours, merged batches": lambda: streamed(X),
             "PCA(whiten=True)": lambda: PCA(whiten=True).fit(X),
+            "PCA of float64 rows": lambda: PCA(whiten=True).fit(wide),
         },
         arguments.repeats,
     )
@@ -135,7 +137,7 @@ def show(report: dict) -> None:
     for rows, size in report["largest_allocation"].items():
         print(f"largest allocation while fitting {rows:,} rows: {size / 2**20:.1f} MiB")
     if report["fit_seconds"]["PCA(whiten=True)"] < ours:
-        print("not won: the in-memory PCA fits faster in this run")
+        print("not won: the in-memory PCA, which computes in float32, fits faster in this run")
 
 
 if __name__ == "__main__":
