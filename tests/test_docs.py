@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import unabridged
-from unabridged.cli import app
-from unabridged.cli.reference import updated
+from unabridged.cli.reference import commands, updated
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ROOT / "docs" / "guides" / "command-line.md"
@@ -42,10 +41,9 @@ def test_the_reference_of_commands_is_up_to_date():
     )
 
 
-@pytest.mark.parametrize("command", app.registered_commands, ids=lambda command: command.name)
-def test_every_command_has_help_and_an_example(command):
-    name = command.name or command.callback.__name__
-    assert f"`unabridged {name}" in command.callback.__doc__
+@pytest.mark.parametrize(("name", "command"), commands().items(), ids=commands())
+def test_every_command_has_help_and_an_example(name, command):
+    assert f"`unabridged {name}" in command.__doc__
     assert f"### {name}\n" in COMMANDS.read_text(encoding="utf-8")
 
 

@@ -115,6 +115,8 @@ def why(
     """Say why a document got its label: which passages, which training documents, what is left.
 
     Both accounts sum to the lead of the label over the runner-up.
+
+    For example: `unabridged why contracts/lease.pdf`
     """
     from unabridged.classification import explain
 
@@ -127,7 +129,10 @@ def why(
 
 
 def suspects(classifier: With = None, count: Count = 20, as_json: AsJson = False) -> None:
-    """List training documents whose labels look wrong, the most doubtful first."""
+    """List training documents whose labels look wrong, the most doubtful first.
+
+    For example: `unabridged suspects --with contracts/.unabridged-classifier`
+    """
     from unabridged.classification import doubtful
 
     found = doubtful(_open(classifier), limit=count)

@@ -11,6 +11,7 @@ import typer
 from unabridged import __version__
 from unabridged._errors import UnabridgedError
 from unabridged.cli.audit import audit
+from unabridged.cli.classify import classify, suspects, why
 from unabridged.cli.console import ERROR, say
 from unabridged.cli.demo import demo
 from unabridged.cli.doctor import doctor
@@ -45,6 +46,9 @@ app.command("list")(list_documents)
 app.command()(show)
 app.command()(remove)
 app.command()(audit)
+app.add_typer(classify, name="classify")
+app.command()(why)
+app.command()(suspects)
 app.command()(doctor)
 app.command()(demo)
 

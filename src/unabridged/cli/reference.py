@@ -17,7 +17,7 @@ from typer.models import ArgumentInfo
 
 from unabridged.cli.main import app
 
-__all__ = ["BEGIN", "END", "reference", "updated"]
+__all__ = ["BEGIN", "END", "commands", "reference", "updated"]
 
 BEGIN = "<!-- begin: written by python -m unabridged.cli.reference -->"
 END = "<!-- end -->"
@@ -37,12 +37,20 @@ def updated(page: str) -> str:
 
 
 def reference() -> str:
-    """All commands, in the order of `unabridged --help`."""
-    return "\n".join(
-        _section(command.name or command.callback.__name__, command.callback)
-        for command in app.registered_commands
+    """All commands, those of groups last."""
+    return "\n".join(_section(name, command) for name, command in commands().items())
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """The function behind every command, by what is typed after `unabridged`."""
+    groups = {f"{group.name} ": group.typer_instance for group in app.registered_groups}
+    return {
+        prefix + (command.name or command.callback.__name__): command.callback
+        for prefix, part in {"": app, **groups}.items()
+        if part is not None
+        for command in part.registered_commands
         if command.callback is not None
-    )
+    }
 
 
 def _section(name: str, command: Callable[..., None]) -> str:
@@ -53,7 +61,9 @@ def _section(name: str, command: Callable[..., None]) -> str:
     usage = " ".join([f"unabridged {name}", *(each.info.metavar for each in arguments)])
     lines = [f"### {name}", "", "```text", f"{usage} [OPTIONS]", "```", ""]
     lines += [inspect.cleandoc(command.__doc__ or ""), "", "| | |", "| --- | --- |"]
-    lines += [f"| {each.spelling} | {each.info.help}{each.shown_default} |" for each in parameters]
+    lines += [
+        f"| {each.spelling} | {each.info.help or ''}{each.shown_default} |" for each in parameters
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -94,7 +104,8 @@ class Parameter:
         if kind is bool:
             return names
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        return f"{names} `{self.info.metavar or '/'.join(choices) or 'NUMBER'}`"
+        other = "NUMBER" if kind is int else "PATH"
+        return f"{names} `{self.info.metavar or '/'.join(choices) or other}`"
 
     @property
     def shown_default(self) -> str:
