@@ -10,6 +10,7 @@ from __future__ import annotations
 from unabridged.attribution.adjoint import Effects, adjoint
 from unabridged.attribution.batches import TensorData
 from unabridged.attribution.errors import RecordingError
+from unabridged.attribution.estimate import Estimate, estimate
 from unabridged.attribution.incremental import KernelTerms, add_examples
 from unabridged.attribution.kernel_machine import KernelMachine, kernel_machine
 from unabridged.attribution.ledger import Entry, Ledger
@@ -23,6 +24,7 @@ from unabridged.attribution.targets import cross_entropy_of, logit, margin, prob
 __all__ = [
     "Effects",
     "Entry",
+    "Estimate",
     "KernelMachine",
     "KernelTerms",
     "Ledger",
@@ -35,6 +37,7 @@ __all__ = [
     "add_examples",
     "adjoint",
     "cross_entropy_of",
+    "estimate",
     "kernel_machine",
     "logit",
     "margin",

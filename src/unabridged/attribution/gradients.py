@@ -195,6 +195,14 @@ class GradientTape:
         shapes = (count, -1, a.shape[-1]), (count, -1, d.shape[-1])
         return LinearFactors(a.reshape(shapes[0]), d.reshape(shapes[1]), weight, bias)
 
+    def _drop_shared(self, uses: list[tuple[nn.Module, Tensor, Tensor]], count: int) -> None:
+        """Layers whose output has no row of its own for every row, such as position tables."""
+        for module, _, output in uses:
+            if output.shape[0] % count:
+                names = [self._name(p) for p in module.parameters(recurse=False)]
+                self.other += [n for n in names if n is not None and n not in self.other]
+        self._cache.clear()
+
     def _disjoint(self, modules: list[nn.Module]) -> bool:
         places = [place.start for module in modules for place in self._places(module).values()]
         return len(places) == len(set(places))
@@ -232,7 +240,7 @@ class GradientTape:
             finally:
                 self._watching = False
                 uses, self._uses = self._uses, []
-            self._cache.clear()
+            self._drop_shared(uses, len(scalars))
             other, rows = self.other, [0, len(scalars) - 1]
             self.other = list(self.layout.names)
             chosen = torch.eye(len(scalars), dtype=scalars.dtype)[rows]
