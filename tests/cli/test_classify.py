@@ -1,0 +1,74 @@
+"""Documents are labelled from the command line, and every label is answered for."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+
+@pytest.fixture
+def labelled(tmp_path, model):
+    """Ten documents of two kinds in a folder, with a file of labels."""
+    folder = tmp_path / "labelled"
+    folder.mkdir()
+    lines = ["document,label"]
+    for label, words in {"law": "court judge appeal", "sea": "tide harbour vessel"}.items():
+        for number in range(5):
+            (folder / f"{label}{number}.txt").write_text(f"{words} item{number}")
+            lines.append(f"{label}{number}.txt,{label}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def classifier(labelled, run):
+    outcome = run("classify", "train", labelled, "--labels", labelled / "labels.csv", "--json")
+    assert outcome.code == 0
+    assert outcome.json["documents"] == 10
+    assert outcome.json["classes"] == ["law", "sea"]
+    return outcome.json["classifier"]
+
+
+def test_new_document_is_labelled(classifier, tmp_path, run):
+    document = tmp_path / "new.txt"
+    document.write_text("a judge in court")
+    outcome = run("classify", "predict", document, "--with", classifier, "--json")
+    assert outcome.json["label"] == "law"
+    assert math.isclose(sum(outcome.json["probabilities"].values()), 1, abs_tol=1e-6)
+    assert "law" in run("classify", "predict", document, "--with", classifier).out
+
+
+def test_why_shows_two_accounts_that_sum_to_the_lead(classifier, tmp_path, run):
+    document = tmp_path / "new.txt"
+    document.write_text("the harbour and the tide " * 9 + "and one judge")
+    found = run("why", document, "--with", classifier, "--json").json
+    passages = math.fsum(passage["amount"] for passage in found["passages"])
+    assert math.isclose(found["bias"] + passages, found["lead"], abs_tol=1e-9)
+    entries = math.fsum(entry["amount"] for entry in found["entries"])
+    assert math.isclose(entries, found["lead"], abs_tol=1e-6)
+    assert abs(found["residual"]) < 1e-6
+    shown = run("why", document, "--with", classifier).out
+    assert "sea" in shown
+    assert "residual" in shown
+
+
+def test_suspects_lists_documents_with_their_labels(classifier, run):
+    found = run("suspects", "--with", classifier, "-n", 3, "--json").json
+    assert len(found) == 3
+    assert {"document", "label", "instead", "support", "loss"} == set(found[0])
+    assert "Support" in run("suspects", "--with", classifier).out
+
+
+def test_labelled_document_that_is_missing_is_named_and_changes_the_exit_code(labelled, run):
+    labels = labelled / "labels.csv"
+    labels.write_text(labels.read_text() + "\ngone.txt,law")
+    outcome = run("classify", "train", labelled, "--labels", labels)
+    assert outcome.code == 3
+    assert "gone.txt" in outcome.err
+
+
+def test_missing_classifier_says_how_to_train_one(model, run):
+    outcome = run("suspects")
+    assert outcome.code == 1
+    assert "classify train" in outcome.err
