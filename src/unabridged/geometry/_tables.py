@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unabridged.geometry._exact_products import congruence
 from unabridged.geometry._roots import root
+from unabridged.geometry._side_by_side import eigvalsh
 from unabridged.geometry.gaussian import Gaussian
 
 __all__ = [
@@ -216,7 +217,7 @@ def nuclear_norm(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of singular values (...) by eigenvalues of the square, and the rounding in it."""
     wide = matrix.shape[-1] > matrix.shape[-2]
     gram = matrix @ matrix.mT if wide else matrix.mT @ matrix
-    squares = torch.linalg.eigvalsh(gram).clamp_min(0)
+    squares = eigvalsh(gram).clamp_min(0)
     largest = squares[..., -1:]
     singular = squares.sqrt()
     least = torch.maximum(singular, (EPS * largest).sqrt())
