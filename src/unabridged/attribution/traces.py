@@ -63,6 +63,7 @@ class Backtrace:
 
     def __init__(self, replay: Replay, count: int) -> None:
         self._buffer = torch.zeros(count, replay.layout.size, dtype=replay.precision)
+        self._average = torch.zeros_like(self._buffer)
         self._rho: Number = 0.0
 
     def through(self, step: TakenStep, nodes: list[Node]) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,7 @@ class Backtrace:
             (T, P) the trace A that the step's gradients meet, and (T,) what decay added.
         """
         rates = step.coefficients
-        average = torch.zeros_like(self._buffer)
+        average = self._average.zero_()
         for node in nodes:
             if node.rows is None:
                 node.slopes.add_rows(average)
@@ -84,8 +85,11 @@ class Backtrace:
         trace = self._buffer * rates.kappa
         if isinstance(rates.nu, Tensor) or rates.nu != 0.0:
             trace += rates.nu * average
-        decay = trace @ (rates.omega * step.theta) + average @ (rates.delta * step.theta)
-        return trace, -decay
+        decay = average.new_zeros(len(average))
+        for matrix, strength in ((trace, rates.omega), (average, rates.delta)):
+            if isinstance(strength, Tensor) or strength != 0.0:
+                decay -= matrix @ (strength * step.theta)
+        return trace, decay
 
 
 class DenseTrace:
