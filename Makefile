@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DATA   := $(firstword $(wildcard ../shared/data) $(UNABRIDGED_DATA))
 export UNABRIDGED_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-all check docs bench clean
+.PHONY: demo test test-all check docs bench bench-geometry clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -34,6 +34,20 @@ check: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+BENCH_READY := $(VENV)/.bench-ready
+GEOMETRY := whitening whitening_sts gaussian projection sign_codes randomized_svd dimensions
+BENCHMARKS := encode_throughput retrieval_qmsum index_memory kill_resume attribution attribution_lds suspects
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	touch $@
+
+bench-geometry: $(BENCH_READY)
+	for name in $(GEOMETRY); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench: bench-geometry
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache
