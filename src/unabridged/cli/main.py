@@ -16,6 +16,7 @@ from unabridged.cli.console import ERROR, say
 from unabridged.cli.demo import demo
 from unabridged.cli.doctor import doctor
 from unabridged.cli.documents import list_documents, remove, show
+from unabridged.cli.extend import extend
 from unabridged.cli.index import index
 from unabridged.cli.search import search
 
@@ -46,6 +47,7 @@ app.command("list")(list_documents)
 app.command()(show)
 app.command()(remove)
 app.command()(audit)
+app.command()(extend)
 app.add_typer(classify, name="classify")
 app.command()(why)
 app.command()(suspects)

@@ -7,17 +7,25 @@ Seven families share one block, written with seven sets of names; here they beco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from unabridged._errors import ModelError
 
-__all__ = ["FAMILIES", "Architecture", "Layer", "dissect"]
+__all__ = [
+    "FAMILIES",
+    "Architecture",
+    "Layer",
+    "check_lengthenable",
+    "dissect",
+    "position_rows",
+    "with_positions",
+]
 
 PositionBias = Callable[[Tensor, Tensor], Tensor]
 """(Tq,) and (Tk,) positions to an additive bias (H, Tq, Tk) on the scaled scores."""
@@ -258,3 +266,64 @@ FAMILIES: dict[str, Callable[[PreTrainedModel], Architecture]] = {
     "mpnet": _mpnet,
 }
 """The families that are supported, by their `config.model_type`."""
+
+
+_TABLE = "embeddings.position_embeddings.weight"
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_ROTARY = {"rope_theta", "rope_parameters", "rope_scaling", "global_rope_theta", "rotary_emb_base"}
+_RELATIVE = {"relative_attention", "relative_attention_num_buckets", "pos_att_type"}
+
+
+def check_lengthenable(config: Mapping[str, Any]) -> None:
+    """Refuse an encoder without a table of absolute positions, by its config.json alone.
+
+    Raises:
+        ModelError: saying what its positions are instead.
+    """
+    family = config.get("model_type")
+    kind = config.get("position_embedding_type") or "absolute"
+    if family in FAMILIES and kind == "absolute":
+        return
+    if kind.startswith("rop") or _ROTARY & config.keys():
+        reason = "its positions are rotations of queries and keys (RoPE), not rows of a table"
+    elif kind.startswith("relative") or _RELATIVE & config.keys():
+        reason = "its attention scores hold distances (relative positions), which no row gives"
+    else:
+        reason = "how it keeps its positions is not known here"
+    raise ModelError(
+        f"extend: a model of family {family!r} cannot be extended: {reason}; wanted absolute "
+        f"positions in one of {', '.join(FAMILIES)}."
+    )
+
+
+def position_rows(config: PretrainedConfig, weights: Mapping[str, Tensor]) -> Tensor:
+    """Rows (n, D) of the position table that text meets, of a checkpoint's named weights."""
+    return weights[_table_name(weights)][_reserved_rows(config) :]
+
+
+def with_positions(
+    config: PretrainedConfig, weights: Mapping[str, Tensor], rows: Tensor
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What changes in config.json, and all weights, when `rows` (N, D) are the position table.
+
+    Rows that the family keeps for itself stay before them. Buffers that older checkpoints stored
+    beside the table get its length.
+    """
+    name = _table_name(weights)
+    table = torch.cat([weights[name][: _reserved_rows(config)], rows])
+    changed = dict(weights)
+    changed[name] = table
+    for key in weights:
+        if key.endswith(_BUFFERS):
+            count = torch.arange(len(table)) if key.endswith("position_ids") else torch.zeros(1)
+            changed[key] = count.to(weights[key].dtype).expand(1, len(table)).contiguous()
+    return {"max_position_embeddings": len(table)}, changed
+
+
+def _table_name(weights: Mapping[str, Tensor]) -> str:
+    return next(name for name in weights if name.endswith(_TABLE))
+
+
+def _reserved_rows(config: PretrainedConfig) -> int:
+    counted_from_padding = FAMILIES[config.model_type] in (_roberta, _mpnet)
+    return config.pad_token_id + 1 if counted_from_padding else 0

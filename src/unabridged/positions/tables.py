@@ -23,6 +23,7 @@ __all__ = [
     "SCHEMES",
     "Form",
     "Scheme",
+    "default_base",
     "grouped",
     "hierarchical",
     "interpolated",
@@ -232,6 +233,15 @@ SCHEMES: dict[Scheme, Callable[..., Tensor]] = {
 """Every scheme by name; all take (table, length, *, base, form), the hierarchical ones alpha."""
 
 
+def default_base(rows: int, form: Form = "cls-safe") -> int:
+    """B where nothing else is asked for, of a table of so many rows.
+
+    >>> default_base(512), default_base(512, "literal")
+    (509, 512)
+    """
+    return rows - 3 if form == "cls-safe" else rows
+
+
 def _after(table: Tensor, first: int, code: Tensor) -> Tensor:
     """The table as it is, then what stands beyond it in a code that begins at row `first`."""
     return torch.cat([table, code[len(table) - first :].to(table.dtype)])
@@ -260,7 +270,7 @@ def _block(table: Tensor, length: int, base: int | None, form: Form) -> tuple[in
             "wanted at least as many."
         )
     first, room = (1, len(table) - 1) if form == "cls-safe" else (0, len(table))
-    base = len(table) - 3 * first if base is None else base
+    base = default_base(len(table), form) if base is None else base
     if not 2 <= base <= room:
         raise ValueError(
             f"base: is {base}, and a table of {len(table)} rows in the form {form!r} has room "
