@@ -13,7 +13,7 @@ from unabridged.cli import places, standard_library
 __all__ = ["QUESTIONS", "collection_folder", "documents_folder"]
 
 QUESTIONS: Mapping[str, str] = {
-    "How do I stop a program that I started and that takes too long?": "subprocess.txt",
+    "How do I run another program and kill it after a timeout?": "subprocess.txt",
     "Which function suggests the closest matches for a misspelled word?": "difflib.txt",
     "How can I share one lock between several processes?": "multiprocessing.txt",
 }
