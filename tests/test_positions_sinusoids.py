@@ -92,6 +92,14 @@ def test_the_corrected_profile_is_the_sum_up_to_a_distance_of_60():
     assert (decay_profile(x) - exact_profile(x, 768)).abs().max() > 2e-3
 
 
+def test_the_corrected_profile_breaks_where_neighbours_are_half_a_turn_apart():
+    onset = math.pi * smooth_range(768)
+    before = torch.linspace(0, 0.99 * onset, 4001, dtype=F64)
+    after = torch.linspace(1.5 * onset, 3 * onset, 4001, dtype=F64)
+    assert (decay_profile(before, 768) - exact_profile(before, 768)).abs().max() < 2e-4
+    assert (decay_profile(after, 768) - exact_profile(after, 768)).abs().max() > 5e-3
+
+
 def test_far_beyond_the_smooth_range_the_sum_is_noise():
     x = torch.arange(1000, 3000)
     missed = (exact_profile(x, 768) - decay_profile(x)).square().mean().sqrt()

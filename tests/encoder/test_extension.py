@@ -78,6 +78,8 @@ def test_tokenizer_and_config_know_the_new_length(family, model_folders, tmp_pat
     assert len(tokenizer(TEXT * 9, truncation=True).input_ids) == LONGER
     config = json.loads((made.folder / "config.json").read_text())
     assert config["max_position_embeddings"] == LONGER + RESERVED.get(family, 0)
+    modes = {path.stat().st_mode for path in made.folder.iterdir() if path.is_file()}
+    assert len(modes) == 1  # who may read the config may read the weights
 
 
 @pytest.mark.parametrize("family", CONFIGS)

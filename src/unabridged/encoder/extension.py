@@ -180,7 +180,9 @@ def _write_at_once(
             copy_function=shutil.copyfile,
         )
         inner = folder / checkpoint.transformer.relative_to(checkpoint.folder)
-        save_file(weights, inner / "model.safetensors", metadata={"format": "pt"})
+        stored = inner / "model.safetensors"
+        save_file(weights, stored, metadata={"format": "pt"})
+        stored.chmod((inner / "config.json").stat().st_mode)  # safetensors lets only the owner read
         _update_json(inner / "config.json", settings)
         _raise_limits(folder, inner, plan.positions)
         plan = replace(plan, short_difference=_difference(checkpoint, find_checkpoint(folder)))

@@ -100,9 +100,10 @@ def decay_profile(distances: Tensor, width: int | None = None, base: float = 100
 
         (cos x - cos(x/b))/d  -  ln b (x sin x - (x/b) sin(x/b)) / 3d².
 
-    The sum follows that only while neighbouring frequencies keep in step, x below
-    `smooth_range(d, b)` or little more. Beyond it the sum is noise of the order d^{-1/2} around g,
-    and the smooth decay that the integral shows is not there.
+    The sum follows that while neighbouring frequencies keep in step: to 1e-5 up to 1.4 times
+    `smooth_range(d, b)`, to 2e-4 up to π times. There they are half a turn apart and the sum is
+    aliased: from then on it is noise of the order d^{-1/2} around g, to which the two terms add
+    nothing, and the smooth decay that the integral shows is not there.
 
     Args:
         distances: x, at least 0, any shape.
