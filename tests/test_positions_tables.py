@@ -141,6 +141,12 @@ def test_grouped_shares_rows_of_the_base_in_order():
     assert torch.bincount(q.long())[1:-1].unique().tolist() == [8]
 
 
+def test_grouped_uses_the_whole_base_where_it_divides_the_length():
+    """98 positions after [CLS] on 14 rows: 7 share each."""
+    q = grouped(torch.arange(N, dtype=torch.float64)[:, None], 99)[:, 0]
+    assert torch.bincount(q.long()).tolist() == [1] + [7] * 14
+
+
 def test_interpolated_is_linear_on_a_line_and_ends_at_the_ends():
     q = interpolated(torch.arange(N, dtype=torch.float64)[:, None], 101)[:, 0]
     torch.testing.assert_close(q[1:], torch.linspace(1, N - 3, 100, dtype=torch.float64))
