@@ -20,6 +20,7 @@ MOST_LINES = 350
 LIGHT = {
     "unabridged": {"transformers", "lancedb", "typer", "fastapi"},
     "unabridged.geometry": {"transformers", "lancedb", "typer", "fastapi"},
+    "unabridged.positions": {"transformers", "lancedb", "typer", "fastapi"},
     "unabridged.cli": {"torch", "transformers", "lancedb", "pyarrow", "pypdfium2", "fastapi"},
 }
 

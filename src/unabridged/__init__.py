@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unabridged.attribution import Recorder
     from unabridged.collection import Collection, Hit
     from unabridged.encoder import LongEncoder
+    from unabridged.encoder.extension import extend
     from unabridged.geometry.gaussian import Gaussian
     from unabridged.geometry.moments import Moments
     from unabridged.geometry.random_projection import RandomProjection
@@ -34,6 +35,7 @@ __all__ = [
     "SignCodes",
     "Whitening",
     "__version__",
+    "extend",
 ]
 
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "Recorder": "unabridged.attribution",
     "SignCodes": "unabridged.geometry.sign_codes",
     "Whitening": "unabridged.geometry.whitening",
+    "extend": "unabridged.encoder.extension",
 }
 
 
