@@ -24,7 +24,7 @@ def test_index_search_doctor_with_the_packaged_model(run, tmp_path):
     assert "roof" in first["passages"][0]["text"]
     findings = {(f["about"], f["name"]): f for f in run("doctor", "--json").json}
     assert findings["collection", "documents"]["value"] == "3"
-    assert len(findings["model", "SHA-256"]["value"]) == 64
+    assert len(findings["model", "fingerprint"]["value"]) == 64
     assert not any(finding["wrong"] for finding in findings.values())
 
 

@@ -78,7 +78,7 @@ def _model(model: str | None) -> Iterator[Finding]:
     checkpoint = encoder.checkpoint
     yield Finding("model", "found", checkpoint.name)
     yield Finding("model", "folder", str(checkpoint.folder))
-    yield Finding("model", "SHA-256", checkpoint.digest)
+    yield Finding("model", "fingerprint", checkpoint.digest)
     yield Finding("model", "reads alone", f"{encoder.max_length:,} tokens; longer in passages")
     reader = {key: value for key, value in encoder.fingerprint.items() if key.startswith("reader")}
     yield Finding("model", "reader", ", ".join(f"{key} {value}" for key, value in reader.items()))
