@@ -94,19 +94,20 @@ def test_options_follow_sentence_transformers(default):
 
 @pytest.mark.parametrize("depth", [0.1, 0.5, 0.9])
 def test_a_needle_anywhere_in_a_long_document_changes_the_reading(default, depth):
-    hay = "The meeting went on with the next point of the agenda. " * 300
+    hay = "The meeting went on with the next point of the agenda. " * 1850  # 20,000 tokens
     cut = int(len(hay) * depth)
     cut = hay.rfind(" ", 0, cut)
     needled = hay[:cut] + " The vault code is ninety-three. " + hay[cut:]
     before, after = default.read(hay), default.read(needled)
     assert before.coverage.share == after.coverage.share == 1.0
-    assert np.abs(default.encode(hay) - default.encode(needled)).max() > 1e-4
+    assert after.coverage.tokens_total > 20_000
+    assert np.abs(before.vector - after.vector).max() > 1e-5
     query = default.encode_query("What is the vault code?")
     found = after[int(np.argmax(after.vectors @ query))]
     assert "vault code" in needled[slice(*found.chars)]
     short = LongEncoder(dtype="float32", reader="truncate").read(needled)
     ((start, end),) = short.coverage.unread
-    assert short.coverage.share < 0.2
+    assert short.coverage.share < 0.02
     assert end == len(needled)
     assert "vault" in needled[start:end]
 
