@@ -45,6 +45,15 @@ def test_packed_blocks_equal_hugging_face_one_by_one(family, model_folders):
         torch.testing.assert_close(states, wanted, rtol=1e-4, atol=2e-5)
 
 
+def test_a_torch_without_packed_products_gives_the_same_states(model_folders, monkeypatch):
+    architecture = dissect(load(model_folders["bert"]))
+    blocks = blocks_of(LENGTHS)
+    packed = torch.cat(states_by_block(Forward(architecture, torch.float32), blocks))
+    monkeypatch.setattr("unabridged.encoder.forward._PACKED_LINEAR", None)
+    plain = torch.cat(states_by_block(Forward(architecture, torch.float32), blocks))
+    torch.testing.assert_close(packed, plain, rtol=1e-4, atol=2e-5)
+
+
 def test_bfloat16_stays_close_to_float32_and_is_not_it(model_folders):
     architecture = dissect(load(model_folders["bert"]))
     blocks = blocks_of(LENGTHS)

@@ -192,6 +192,16 @@ def test_equal_fingerprints_mean_equal_pipelines(default, model_folders):
     assert tiny.fingerprint["model"] != default.fingerprint["model"]
 
 
+def test_a_prompt_that_changes_vectors_changes_the_fingerprint(model_folders, tmp_path):
+    modules = [Transformer(str(model_folders["bert"])), Pooling(24)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path))
+    before = find_checkpoint(tmp_path).digest
+    settings = tmp_path / "config_sentence_transformers.json"
+    config = json.loads(settings.read_text())
+    settings.write_text(json.dumps(config | {"prompts": {"document": "page: "}}))
+    assert find_checkpoint(tmp_path).digest != before
+
+
 def test_bad_arguments_are_told_apart(default, model_folders):
     with pytest.raises(TypeError, match="input 1 is bytes, wanted str"):
         default.encode(["a", b"b"])

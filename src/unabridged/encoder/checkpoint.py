@@ -39,7 +39,7 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the weights and of what turns text into token ids."""
+        """SHA-256 of everything in the folder that changes a vector."""
         total = hashlib.sha256()
         for path in sorted(_fingerprinted_files(self.folder, self.transformer)):
             total.update(path.name.encode())
@@ -153,9 +153,13 @@ def _checkpoint(name: str, folder: Path) -> Checkpoint:
 
 
 def _fingerprinted_files(folder: Path, transformer: Path) -> set[Path]:
-    names = ("*.safetensors", "*.bin", "tokenizer.json", "vocab.txt", "config.json")
+    """Weights, tokenizer, and the settings that choose pooling, lower case and prompts."""
+    names = ("*.safetensors", "*.bin", "*.model", "tokenizer.json", "tokenizer_config.json",
+             "vocab.*", "merges.txt", "config.json", "sentence_bert_config.json")  # fmt: skip
+    around = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
     found = {path for name in names for path in transformer.glob(name)}
-    return found | set(folder.glob("[0-9]_*/*")) | set(folder.glob("modules.json"))
+    found |= {path for path in folder.glob("[0-9]_*/*") if path.is_file()}
+    return found | {folder / name for name in around if (folder / name).exists()}
 
 
 def _sha256(path: Path) -> str:
