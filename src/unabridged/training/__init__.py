@@ -1,0 +1,1 @@
+"""Training: small encoders from scratch, and longer reading for encoders that exist."""
