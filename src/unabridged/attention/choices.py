@@ -1,0 +1,92 @@
+"""Attentions by name, and as settings that stand in a JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, Literal, cast
+
+from unabridged.attention.exact import Exact
+from unabridged.attention.protocol import Attention
+
+__all__ = ["ATTENTIONS", "AttentionName", "from_settings", "make_attention", "settings_of"]
+
+AttentionName = Literal["exact"]
+"""What `make_attention` takes for an attention with its default settings."""
+
+_MEMBERS: dict[str, type[Any]] = {"exact": Exact}
+
+ATTENTIONS: tuple[str, ...] = tuple(_MEMBERS)
+"""All names, in the order in which messages list them."""
+
+
+def make_attention(attention: str | Attention) -> Attention:
+    """An attention by its name, with default settings; an attention is returned as it is.
+
+    Raises:
+        ValueError: a name that is none of `ATTENTIONS`.
+        TypeError: neither a name nor something to call.
+
+    >>> make_attention("exact")
+    Exact(tile=256, kernel='auto')
+    """
+    if isinstance(attention, str):
+        return cast("Attention", _member(attention)())
+    if isinstance(attention, type) or not callable(attention):
+        raise TypeError(
+            f"attention: {attention!r} is neither a name nor an attention; pass one of "
+            f"{', '.join(ATTENTIONS)}, or an object such as Exact(tile=128)."
+        )
+    return attention
+
+
+def settings_of(attention: Attention) -> dict[str, Any]:
+    """The name of an attention and all its settings, ready for JSON.
+
+    Raises:
+        ValueError: an attention of the caller's own, which no name brings back.
+
+    >>> settings_of(Exact(tile=128))
+    {'name': 'exact', 'tile': 128, 'kernel': 'auto'}
+    """
+    for name, member in _MEMBERS.items():
+        if type(attention) is member:
+            return {"name": name, **asdict(cast("Any", attention))}
+    raise ValueError(
+        f"attention: {type(attention).__name__} has no name to be saved by; wanted one of the "
+        f"kinds {', '.join(ATTENTIONS)}."
+    )
+
+
+def from_settings(settings: Mapping[str, Any]) -> Attention:
+    """The attention that `settings_of` described.
+
+    Settings that are absent take their defaults, so that older files go on loading.
+
+    Raises:
+        ValueError: an unknown name or setting, or a value that the attention refuses.
+
+    >>> from_settings({"name": "exact", "tile": 128})
+    Exact(tile=128, kernel='auto')
+    """
+    given = {key: value for key, value in settings.items() if key != "name"}
+    member = _member(settings.get("name"))
+    known = [field.name for field in fields(member)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(
+            f"attention: {settings['name']!r} has no setting {unknown[0]!r}; wanted some of "
+            f"{', '.join(known)}; the file may be of a newer version, so update unabridged."
+        )
+    return cast("Attention", member(**{key: _tuples(value) for key, value in given.items()}))
+
+
+def _member(name: object) -> type[Any]:
+    if isinstance(name, str) and name in _MEMBERS:
+        return _MEMBERS[name]
+    raise ValueError(f"attention: got {name!r}; wanted one of {', '.join(ATTENTIONS)}.")
+
+
+def _tuples(value: object) -> object:
+    """JSON knows lists only; settings are hashable."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
