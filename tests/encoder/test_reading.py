@@ -32,7 +32,9 @@ def test_truncate_reads_the_first_passage_only():
 def test_a_reader_has_a_name():
     assert make_reader("windows") == Windows()
     assert make_reader(Chunks(passage=9)) == Chunks(passage=9)
-    with pytest.raises(ValueError, match=r"got 'window', wanted one of windows, chunks, truncate"):
+    with pytest.raises(
+        ValueError, match=r"got 'window', wanted one of windows, chunks, full, truncate"
+    ):
         make_reader("window")
 
 

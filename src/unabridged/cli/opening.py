@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from unabridged.cli import places
 
 if TYPE_CHECKING:
     from unabridged.collection import Collection
-    from unabridged.encoder import LongEncoder, Reader
+    from unabridged.encoder import LongEncoder, Reader, ReaderName
 
 __all__ = ["collection", "collection_to_write", "collection_with_encoder", "load_encoder"]
 
@@ -72,16 +73,16 @@ def _fingerprint(folder: Path) -> dict[str, str] | None:
 
 def _reader(fingerprint: Mapping[str, str]) -> Reader | None:
     """The reader that a collection was made with: the default may be another by now."""
-    from unabridged.encoder import Chunks, Truncate, Windows
+    from unabridged.encoder import make_reader
 
-    kinds: dict[str, type[Reader]] = {"chunks": Chunks, "truncate": Truncate, "windows": Windows}
-    kind = kinds.get(fingerprint.get("reader", ""))
-    settings = {
-        key.removeprefix("reader."): int(value)
+    if "reader" not in fingerprint:
+        return None
+    settings: dict[str, Any] = {
+        key.removeprefix("reader."): None if value == "None" else int(value)
         for key, value in fingerprint.items()
         if key.startswith("reader.")
     }
-    return kind(**settings) if kind else None
+    return replace(make_reader(cast("ReaderName", fingerprint["reader"])), **settings)
 
 
 def _recorded_model(folder: Path) -> str | None:

@@ -6,6 +6,23 @@ The only folder that imports transformers or sentence_transformers.
 from __future__ import annotations
 
 from unabridged.encoder.long_encoder import LongEncoder
-from unabridged.encoder.reading import Chunks, Reader, Truncate, Windows
+from unabridged.encoder.reading import (
+    Chunks,
+    Full,
+    Reader,
+    ReaderName,
+    Truncate,
+    Windows,
+    make_reader,
+)
 
-__all__ = ["Chunks", "LongEncoder", "Reader", "Truncate", "Windows"]
+__all__ = [
+    "Chunks",
+    "Full",
+    "LongEncoder",
+    "Reader",
+    "ReaderName",
+    "Truncate",
+    "Windows",
+    "make_reader",
+]

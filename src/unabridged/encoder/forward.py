@@ -11,6 +11,7 @@ H heads, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  the field's name for it
 from transformers.activations import ACT2FN
 
+from unabridged._errors import ModelError
+from unabridged.attention.protocol import Attention
 from unabridged.encoder.surgery import Architecture, Layer
 
 __all__ = ["SLICE_ROWS", "Forward", "Pack", "Tile"]
@@ -42,6 +45,7 @@ class Tile:
         keys: (B, Tk) rows that each block attends to; None means its own.
         query_positions: (Tq,) places of the rows in the stream, for relative position biases.
         key_positions: (Tk,) the same for the keys.
+        temperature: what attention scores are multiplied by, beside 1 / sqrt(D/H).
     """
 
     start: int
@@ -50,6 +54,7 @@ class Tile:
     keys: Tensor | None
     query_positions: Tensor
     key_positions: Tensor
+    temperature: float = 1.0
 
     @property
     def rows(self) -> slice:
@@ -75,11 +80,23 @@ class Forward:
     Args:
         architecture: the named parts of the model.
         dtype: torch.float32 or torch.bfloat16; layer norms of the embeddings stay in float32.
+        attention: how values are mixed; None for PyTorch's own fused attention.
+
+    Raises:
+        ModelError: an attention of choice for a model with relative position biases.
     """
 
-    def __init__(self, architecture: Architecture, dtype: torch.dtype) -> None:
+    def __init__(
+        self, architecture: Architecture, dtype: torch.dtype, attention: Attention | None = None
+    ) -> None:
+        if attention is not None and architecture.position_bias is not None:
+            raise ModelError(
+                "attention: this model adds a bias of relative positions to every score (MPNet), "
+                f"which {type(attention).__name__} does not know; leave the attention out."
+            )
         self._architecture = architecture
         self._dtype = dtype
+        self._attention = attention
         prepared: dict[int, _Block] = {}  # ALBERT's layers are one and the same: prepare it once
         for layer in architecture.layers:
             if id(layer.query) not in prepared:
@@ -114,7 +131,13 @@ class Forward:
             part.view(tile.blocks, part.shape[1], heads, -1).transpose(1, 2)  # (B, H, T, D/H)
             for part in (query, key, value)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._bias(tile))
+        scale = tile.temperature / math.sqrt(query.shape[-1])
+        if self._attention is None:
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=self._bias(tile), scale=scale
+            )
+        else:
+            mixed = self._attention(query, key, value, scale=scale)
         return mixed.transpose(1, 2).reshape(tile.blocks * tile.length, -1)
 
     def _bias(self, tile: Tile) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Literal, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unabridged._reading import Reading
+from unabridged.attention.choices import AttentionName, make_attention
+from unabridged.attention.protocol import Attention
 from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.forward import Forward
 from unabridged.encoder.loading import load_weights
+from unabridged.encoder.options import EncodeOptions, Precision, check_options
 from unabridged.encoder.pipeline import Pipeline
 from unabridged.encoder.pooling import load_head
 from unabridged.encoder.precision import probe_precision
 from unabridged.encoder.progress import progress
-from unabridged.encoder.reading import Reader, ReaderName, make_reader
+from unabridged.encoder.reading import Full, Reader, ReaderName, make_reader
 from unabridged.encoder.similarity import SIMILARITIES
 from unabridged.encoder.surgery import dissect
 from unabridged.encoder.tokens import load_tokenizer
@@ -31,32 +34,7 @@ DEFAULT_READER: ReaderName = "chunks"
 """Chosen by measurement; see LOG.md."""
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-
-
-class EncodeOptions(TypedDict, total=False):
-    """Options of `encode`, with sentence-transformers' names and meanings.
-
-    Attributes:
-        prompt_name: one of the model's prompts.
-        prompt: a prompt of your own; wins over `prompt_name`.
-        batch_size: taken for sentence-transformers' sake; batches are cut by tokens, not texts.
-        show_progress_bar: None shows one on a terminal when the work takes over two seconds.
-        precision: quantised as sentence-transformers does it.
-        convert_to_numpy: False gives a list of tensors, one a text.
-        normalize_embeddings: scale vectors to length 1.
-        truncate_dim: keep so many leading dimensions.
-    """
-
-    prompt_name: str | None
-    prompt: str | None
-    batch_size: int
-    show_progress_bar: bool | None
-    precision: Precision
-    convert_to_numpy: bool
-    normalize_embeddings: bool
-    truncate_dim: int | None
 
 
 class LongEncoder:
@@ -70,8 +48,10 @@ class LongEncoder:
         model: a folder or a Hub id of a BERT, RoBERTa, XLM-R, DistilBERT, ELECTRA, ALBERT or MPNet
             encoder, as sentence-transformers or as plain transformers saves it; None for the
             packaged default, all-MiniLM-L6-v2.
-        reader: "windows", "chunks", "truncate", or one of the readers with other settings.
+        reader: "chunks", "windows", "full", "truncate", or a reader with other settings.
         dtype: "float32", "bfloat16", or "auto": what this processor does well.
+        attention: a name of `unabridged.attention.choices`, or an attention with settings of
+            yours; None for PyTorch's fused attention, which is exact.
 
     Raises:
         ModelError: no such model, a damaged one, or one of another family.
@@ -90,6 +70,7 @@ class LongEncoder:
         *,
         reader: Reader | ReaderName = DEFAULT_READER,
         dtype: Dtype = "auto",
+        attention: Attention | AttentionName | None = None,
     ) -> None:
         self.checkpoint = find_checkpoint(model)
         self.reader = make_reader(reader)
@@ -98,8 +79,10 @@ class LongEncoder:
         tokenizer = load_tokenizer(self.checkpoint.transformer, lowercase=self._head.lowercase)
         architecture = dissect(load_weights(self.checkpoint))
         self._positions = architecture.positions
+        self.attention = None if attention is None else make_attention(attention)
+        forward = Forward(architecture, self.dtype, self.attention)
         self._pipeline = Pipeline(
-            tokenizer, Forward(architecture, self.dtype), self._head, len(architecture.layers)
+            tokenizer, forward, self._head, len(architecture.layers), self._positions
         )
         self._check_passage()
         self.dimension = len(self._whole(""))
@@ -126,6 +109,7 @@ class LongEncoder:
             "model": self.checkpoint.digest,
             "reader": type(self.reader).__name__.lower(),
             **{f"reader.{name}": str(value) for name, value in asdict(self.reader).items()},
+            **({} if self.attention is None else {"attention": repr(self.attention)}),
             "format": "1",
         }
 
@@ -204,7 +188,7 @@ class LongEncoder:
         """
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         _check_texts(texts)
-        _check_options(options)
+        check_options(options)
         prompt = self._prompt(options.get("prompt"), options.get("prompt_name"))
         vectors = self._vectors(texts, prompt, options.get("show_progress_bar"))
         vectors = vectors[:, : options.get("truncate_dim")]
@@ -269,21 +253,34 @@ class LongEncoder:
         return next((self._head.prompts[n] for n in names if n in self._head.prompts), "")
 
     def _check_prompt(self, prompt: str) -> None:
-        room = self._positions - self.reader.passage - 2
+        passage = _block_tokens(self.reader)
+        room = self._positions - passage - 2
         if prompt and (length := self.count_tokens(prompt)) > room:
             raise ValueError(
-                f"prompt: has {length} tokens, and passages of {self.reader.passage} leave room "
+                f"prompt: has {length} tokens, and passages of {passage} leave room "
                 f"for {room} in {self._positions} positions; shorten it or the passages."
             )
 
     def _check_passage(self) -> None:
         specials = sum(len(part) for part in self._pipeline.tokenizer.specials)
-        if self.reader.passage + specials > self._positions:
+        passage = _block_tokens(self.reader)
+        if passage + specials > self._positions:
             raise ValueError(
-                f"reader: passages of {self.reader.passage} tokens and {specials} special ones do "
+                f"reader: passages of {passage} tokens and {specials} special ones do "
                 f"not fit the model's {self._positions} positions; wanted at most "
                 f"{self._positions - specials}."
             )
+        late = isinstance(self.reader, Full) and self.reader.passage is not None
+        if late and (placed := {"cls", "lasttoken"} & set(self._head.modes)):
+            raise ValueError(
+                f"reader: late chunks are pooled from the middle of a pass, and this model takes "
+                f"its vector from one place of it ({', '.join(placed)}); use Full(), or Chunks()."
+            )
+
+
+def _block_tokens(reader: Reader) -> int:
+    """Tokens that a block must hold at least; one pass takes whatever there is room for."""
+    return 1 if isinstance(reader, Full) else reader.passage
 
 
 def _dtype(name: Dtype) -> torch.dtype:
@@ -292,15 +289,6 @@ def _dtype(name: Dtype) -> torch.dtype:
     if name not in ("float32", "bfloat16"):
         raise ValueError(f"dtype: got {name!r}, wanted 'auto', 'float32' or 'bfloat16'.")
     return torch.float32 if name == "float32" else torch.bfloat16
-
-
-def _check_options(options: EncodeOptions) -> None:
-    unknown = sorted(set(options) - set(EncodeOptions.__annotations__))
-    if unknown:
-        raise TypeError(
-            f"encode: option {unknown[0]!r} is not known; wanted one of "
-            f"{', '.join(EncodeOptions.__annotations__)}, convert_to_tensor."
-        )
 
 
 def _quantised(vectors: Tensor, precision: Precision) -> Tensor:

@@ -23,11 +23,14 @@ class Block:
         ids: token ids with special tokens and prompt.
         before: the block that precedes it in the same stream, by its place in the list, or None.
         after: the block that follows it, or None.
+        temperature: what its attention scores are multiplied by; the same for all equally long
+            blocks of a pack.
     """
 
     ids: Sequence[int]
     before: int | None = None
     after: int | None = None
+    temperature: float = 1.0
 
 
 def pack(blocks: Sequence[Block], context: int, specials: Span) -> tuple[Pack, list[int]]:
@@ -95,7 +98,8 @@ def _tile(
     keys = None
     if left or right:
         keys = torch.stack([_key_rows(i, blocks, starts, shape, specials) for i in members])
-    return Tile(starts[members[0]], len(members), length, keys, own, around)
+    temperature = blocks[members[0]].temperature
+    return Tile(starts[members[0]], len(members), length, keys, own, around, temperature)
 
 
 def _key_rows(
