@@ -48,12 +48,13 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(monkeypatch):
-    """The embedder behind every command; `model.asked` holds the models asked for."""
+    """The embedder behind every command; it remembers what models and readers were asked for."""
     words = WordModel()
-    words.asked = []
+    words.asked, words.readers = [], []
 
-    def load(name, made_with=None):
+    def load(name, made_with=None, *, reader=None, attention=None):
         words.asked.append(name)
+        words.readers.append((reader, attention))
         return words
 
     monkeypatch.setattr(opening, "load_encoder", load)

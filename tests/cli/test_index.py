@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import typer
+
+from unabridged.attention.exact import Exact
+from unabridged.cli import opening
+from unabridged.encoder import Chunks, Full
 
 
 def test_index_writes_beside_the_documents_and_reports(run, model, documents):
@@ -111,3 +116,25 @@ def test_the_model_of_a_collection_is_remembered(run, model, documents, tmp_path
     run("index", documents)
     run("search", "lemons")
     assert model.asked == ["owner/name"] * 3
+
+
+def test_index_hands_reader_and_attention_on(run, model, documents):
+    run("index", documents, "--reader", "full:126", "--attention", "exact")
+    assert model.readers == [("full:126", "exact")]
+
+
+def test_a_reader_is_parsed_or_refused_with_what_is_wanted():
+    assert opening.parse_reader("full:126") == Full(passage=126)
+    assert opening.parse_reader("full") == Full()
+    assert opening.parse_reader("chunks:99") == Chunks(passage=99)
+    for wrong in ("fool", "full:x", "full:0"):
+        with pytest.raises(typer.BadParameter, match="Wanted chunks, windows, full or truncate"):
+            opening.parse_reader(wrong)
+
+
+def test_a_collection_is_opened_with_the_reader_and_attention_that_made_it(run, documents):
+    run("index", documents, "--reader", "chunks:37", "--attention", "exact")
+    again = opening.collection_with_encoder(str(documents / ".unabridged"), None)
+    encoder = again._encoder
+    assert encoder.reader == Chunks(passage=37)
+    assert encoder.attention == Exact()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, Literal, cast
@@ -9,7 +10,14 @@ from typing import Any, Literal, cast
 from unabridged.attention.exact import Exact
 from unabridged.attention.protocol import Attention
 
-__all__ = ["ATTENTIONS", "AttentionName", "from_settings", "make_attention", "settings_of"]
+__all__ = [
+    "ATTENTIONS",
+    "AttentionName",
+    "describe",
+    "from_settings",
+    "make_attention",
+    "settings_of",
+]
 
 AttentionName = Literal["exact"]
 """What `make_attention` takes for an attention with its default settings."""
@@ -56,6 +64,20 @@ def settings_of(attention: Attention) -> dict[str, Any]:
         f"attention: {type(attention).__name__} has no name to be saved by; wanted one of the "
         f"kinds {', '.join(ATTENTIONS)}."
     )
+
+
+def describe(attention: Attention) -> str:
+    """Everything that makes an attention what it is, as one line of JSON.
+
+    An attention of the caller's own is described by its `repr`, which no function here reads back.
+
+    >>> describe(Exact(tile=128))
+    '{"kernel": "auto", "name": "exact", "tile": 128}'
+    """
+    try:
+        return json.dumps(settings_of(attention), sort_keys=True)
+    except ValueError:
+        return repr(attention)
 
 
 def from_settings(settings: Mapping[str, Any]) -> Attention:

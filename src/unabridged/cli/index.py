@@ -9,7 +9,7 @@ import typer
 
 from unabridged.cli import opening, places, syncing
 from unabridged.cli.console import DONE, PARTLY, print_json, waiting
-from unabridged.cli.options import AsJson, Into, ModelName, Quiet
+from unabridged.cli.options import AsJson, AttentionChoice, Into, ModelName, Quiet, ReaderChoice
 
 __all__ = ["index"]
 
@@ -25,6 +25,8 @@ def index(
     folder: Source,
     into: Into = None,
     model: ModelName = None,
+    reader: ReaderChoice = None,
+    attention: AttentionChoice = None,
     keep: Keep = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -38,10 +40,11 @@ def index(
 
     - `unabridged index ~/Documents/minutes`
     - `unabridged index reports --into reports-2026 --model intfloat/e5-base-v2`
+    - `unabridged index contracts --model ./minilm-8192 --reader full:126`
     """
     place = places.named(into) if into else places.beside(folder)
     with waiting("Loading the model", quiet=quiet):
-        collection = opening.collection_to_write(place, model)
+        collection = opening.collection_to_write(place, model, reader=reader, attention=attention)
     report = syncing.sync(collection, folder, vanished="keep" if keep else "remove", quiet=quiet)
     if as_json:
         print_json(syncing.report_as_json(report, place))

@@ -11,29 +11,79 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import typer
+
 from unabridged.cli import places
 
 if TYPE_CHECKING:
+    from unabridged.attention.protocol import Attention
     from unabridged.collection import Collection
     from unabridged.encoder import LongEncoder, Reader, ReaderName
 
-__all__ = ["collection", "collection_to_write", "collection_with_encoder", "load_encoder"]
+__all__ = [
+    "collection",
+    "collection_to_write",
+    "collection_with_encoder",
+    "load_encoder",
+    "parse_reader",
+]
 
 MODEL_FILE = "model.json"
 """Beside collection.json: which model to load when no --model says so."""
 
 
-def load_encoder(model: str | None, made_with: Mapping[str, str] | None = None) -> LongEncoder:
+def load_encoder(
+    model: str | None,
+    made_with: Mapping[str, str] | None = None,
+    *,
+    reader: str | None = None,
+    attention: str | None = None,
+) -> LongEncoder:
     """The encoder of a folder, of a Hub id, or the packaged default.
 
     Args:
         model: which one; None for the packaged default.
-        made_with: fingerprint of a collection, whose reader is then taken instead of the default.
+        made_with: fingerprint of a collection, whose reader and attention stand in for the
+            defaults.
+        reader: as `--reader` has it; wins over the collection's.
+        attention: a name; wins over the collection's.
     """
     from unabridged.encoder import LongEncoder
+    from unabridged.encoder.long_encoder import DEFAULT_READER
 
-    reader = _reader(made_with or {})
-    return LongEncoder(model) if reader is None else LongEncoder(model, reader=reader)
+    recorded = made_with or {}
+    read_by = _reader(recorded) if reader is None else parse_reader(reader)
+    mixed_by = _attention(recorded) if attention is None else _parse_attention(attention)
+    return LongEncoder(model, reader=read_by or DEFAULT_READER, attention=mixed_by)
+
+
+def parse_reader(text: str) -> Reader:
+    """A reader by its name, or by its name and the tokens of a passage: `full:126`.
+
+    Raises:
+        typer.BadParameter: neither.
+    """
+    from unabridged.encoder import make_reader
+
+    name, _, passage = text.partition(":")
+    try:
+        reader = make_reader(cast("ReaderName", name))
+        return replace(reader, passage=int(passage)) if passage else reader
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"got {text!r}: {error} Wanted chunks, windows, full or truncate, or one of them with "
+            "the tokens of a passage, such as full:126.",
+            param_hint="--reader",
+        ) from error
+
+
+def _parse_attention(name: str) -> Attention:
+    from unabridged.attention.choices import make_attention
+
+    try:
+        return make_attention(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--attention") from error
 
 
 def collection(place: str | None) -> Collection:
@@ -52,12 +102,15 @@ def collection_with_encoder(place: str | None, model: str | None) -> Collection:
     return Collection.open(folder, encoder, if_missing="refuse")
 
 
-def collection_to_write(folder: Path, model: str | None) -> Collection:
+def collection_to_write(
+    folder: Path, model: str | None, *, reader: str | None = None, attention: str | None = None
+) -> Collection:
     """A collection to sync into, made if it is not there, and the obvious one from now on."""
     from unabridged.collection import Collection
 
     model = model or _recorded_model(folder)
-    opened = Collection.open(folder, load_encoder(model, _fingerprint(folder)))
+    encoder = load_encoder(model, _fingerprint(folder), reader=reader, attention=attention)
+    opened = Collection.open(folder, encoder)
     _record_model(folder, model)
     places.remember(folder)
     return opened
@@ -83,6 +136,15 @@ def _reader(fingerprint: Mapping[str, str]) -> Reader | None:
         if key.startswith("reader.")
     }
     return replace(make_reader(cast("ReaderName", fingerprint["reader"])), **settings)
+
+
+def _attention(fingerprint: Mapping[str, str]) -> Attention | None:
+    """The attention that a collection was made with, if it was not the usual one."""
+    if "attention" not in fingerprint:
+        return None
+    from unabridged.attention.choices import from_settings
+
+    return from_settings(json.loads(fingerprint["attention"]))
 
 
 def _recorded_model(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "In", "Into", "ModelName", "Quiet"]
+__all__ = ["AsJson", "AttentionChoice", "In", "Into", "ModelName", "Quiet", "ReaderChoice"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text for people.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks.")]
@@ -35,5 +35,24 @@ ModelName = Annotated[
         metavar="FOLDER_OR_ID",
         help="A model folder or Hub id. Default: the one that the collection was made with, "
         "else all-MiniLM-L6-v2.",
+    ),
+]
+ReaderChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--reader",
+        metavar="NAME[:TOKENS]",
+        help="chunks, windows, full or truncate, with the tokens of a passage if you like: "
+        "full:126 is one pass over the whole document, pooled by passages of 126. "
+        "Default: the one that the collection was made with, else chunks.",
+    ),
+]
+AttentionChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--attention",
+        metavar="NAME",
+        help="How attention is computed: exact, or multipole for very long documents read by "
+        "--reader full. Default: PyTorch's fused attention, which is exact.",
     ),
 ]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unabridged._reading import Reading
-from unabridged.attention.choices import AttentionName, make_attention
+from unabridged.attention.choices import AttentionName, describe, make_attention
 from unabridged.attention.protocol import Attention
 from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.forward import Forward
@@ -109,7 +109,7 @@ class LongEncoder:
             "model": self.checkpoint.digest,
             "reader": type(self.reader).__name__.lower(),
             **{f"reader.{name}": str(value) for name, value in asdict(self.reader).items()},
-            **({} if self.attention is None else {"attention": repr(self.attention)}),
+            **({} if self.attention is None else {"attention": describe(self.attention)}),
             "format": "1",
         }
 
