@@ -158,7 +158,8 @@ def dtype_comes_back(attention):
 
 def scale_multiplies_the_products(attention):
     query, key, value = heads(14)
-    close(attention(query, key, value, scale=0.25), attention(query * D**0.5 / 4, key, value))
+    root = (D**0.5 / 5) ** 0.5
+    close(attention(query, key, value, scale=0.2), attention(root * query, root * key, value))
 
 
 def equal_settings_give_equal_bits(attention):
