@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -13,7 +11,6 @@ from unabridged.classification import (
     Classifier,
     ClassifierError,
     doubtful,
-    explain,
     read_labels,
     train,
 )
@@ -21,47 +18,11 @@ from unabridged.classification import (
 WORDS = {"law": "court judge appeal statute", "sea": "tide harbour vessel anchor"}
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Twenty documents of two kinds, in a folder with their labels; one label is wrong."""
-    lines = ["document,label"]
-    for label, words in WORDS.items():
-        for number in range(10):
-            name = f"{label}{number}.txt"
-            (tmp_path / name).write_text(f"{words} item{number} " * (number % 3 + 1))
-            lines.append(f"{name},{label}")
-    lines[3] = "law2.txt,sea"
-    (tmp_path / "labels.csv").write_text("\n".join(lines))
-    return tmp_path
-
-
-@pytest.fixture
-def trained(folder):
-    labels = read_labels(folder / "labels.csv")
-    return train(folder, labels, WordEmbedder(), into=folder / "classifier")
-
-
 def test_new_documents_get_the_label_of_their_kind(trained):
     made, reader = trained.classifier, WordEmbedder()
     for label, words in WORDS.items():
         reading = reader.read(f"some words and {words}")
         assert made.predict(made.standardised(reading.vectors)).label == label
-
-
-def test_both_accounts_sum_to_the_lead(trained):
-    reading = WordEmbedder().read("a court in the harbour " * 11 + "judge and statute")
-    found = explain(trained.classifier, reading, count=3)
-    assert len(found.passages) > 2
-    total = math.fsum([found.bias, *(passage.amount for passage in found.passages)])
-    assert math.isclose(total, found.lead, abs_tol=1e-9)
-    assert math.isclose(math.fsum(e.amount for e in found.entries), found.lead, abs_tol=1e-6)
-    assert abs(found.residual) < 1e-6 * max(1.0, abs(found.lead))
-
-
-def test_a_copy_of_the_wrongly_labelled_document_names_it_first(folder, trained):
-    text = (folder / "law2.txt").read_text()
-    found = explain(trained.classifier, WordEmbedder().read(text), count=3)
-    assert found.entries[1].label == "law2.txt"
 
 
 def test_the_wrong_label_is_the_most_doubtful(trained):

@@ -45,12 +45,31 @@ def test_why_shows_two_accounts_that_sum_to_the_lead(classifier, tmp_path, run):
     found = run("why", document, "--with", classifier, "--json").json
     passages = math.fsum(passage["amount"] for passage in found["passages"])
     assert math.isclose(found["bias"] + passages, found["lead"], abs_tol=1e-9)
-    entries = math.fsum(entry["amount"] for entry in found["entries"])
-    assert math.isclose(entries, found["lead"], abs_tol=1e-6)
+    lines = math.fsum(line["amount"] for line in found["lines"])
+    assert math.isclose(lines, found["lead"], abs_tol=1e-6)
     assert abs(found["residual"]) < 1e-6
     shown = run("why", document, "--with", classifier).out
     assert "sea" in shown
     assert "residual" in shown
+
+
+def test_why_names_a_copy_first_and_marks_it(classifier, labelled, run):
+    copy = labelled / "sea3.txt"
+    for order in ("contribution", "alike", "removal"):
+        found = run("why", copy, "--with", classifier, "--by", order, "--json").json
+        assert found["taught"][0]["document"] == "sea3.txt"
+        assert found["taught"][0]["twin"]
+    shown = run("why", copy, "--with", classifier, "--by", "removal").out
+    assert "the same text" in shown
+    assert "without it" in shown
+
+
+def test_why_refuses_an_unknown_order_and_an_impossible_comparison(classifier, labelled, run):
+    document = labelled / "sea3.txt"
+    assert run("why", document, "--with", classifier, "--by", "size").code == 2
+    outcome = run("why", document, "--with", classifier, "--against", "sea")
+    assert outcome.code == 1
+    assert "wanted one of law" in outcome.err
 
 
 def test_suspects_lists_documents_with_their_labels(classifier, run):

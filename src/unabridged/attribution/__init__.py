@@ -8,6 +8,7 @@ path_kernel     prediction = start + contributions + decay + rounding + residual
 from __future__ import annotations
 
 from unabridged.attribution.adjoint import Effects, adjoint
+from unabridged.attribution.alikeness import alikeness
 from unabridged.attribution.batches import TensorData
 from unabridged.attribution.errors import RecordingError
 from unabridged.attribution.estimate import Estimate, estimate
@@ -36,6 +37,7 @@ __all__ = [
     "TensorData",
     "add_examples",
     "adjoint",
+    "alikeness",
     "cross_entropy_of",
     "estimate",
     "kernel_machine",

@@ -8,20 +8,29 @@ doubtful   training documents whose labels look wrong
 from __future__ import annotations
 
 from unabridged.classification.classifier import Classifier, Prediction
+from unabridged.classification.doubts import Suspect, doubtful
 from unabridged.classification.errors import ClassifierError
-from unabridged.classification.explaining import Suspect, Why, doubtful, explain
+from unabridged.classification.explaining import Order, Taught, Why, explain
 from unabridged.classification.labels import read_labels
-from unabridged.classification.training import Trained, train
+from unabridged.classification.tokens import TokenAccount, TokenShare, token_account, words_of
+from unabridged.classification.training import Trained, fit, train
 
 __all__ = [
     "Classifier",
     "ClassifierError",
+    "Order",
     "Prediction",
     "Suspect",
+    "Taught",
+    "TokenAccount",
+    "TokenShare",
     "Trained",
     "Why",
     "doubtful",
     "explain",
+    "fit",
     "read_labels",
+    "token_account",
     "train",
+    "words_of",
 ]

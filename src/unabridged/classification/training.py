@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unabridged._errors import DocumentError
@@ -19,7 +20,7 @@ from unabridged.classification.classifier import Classifier
 from unabridged.classification.errors import ClassifierError
 from unabridged.collection.documents import read_document
 
-__all__ = ["Reader", "Trained", "train"]
+__all__ = ["Reader", "Trained", "fit", "train"]
 
 RATE, DECAY, BATCH = 0.1, 1e-3, 64
 STEPS, EPOCHS = 200, 10
@@ -76,7 +77,7 @@ def train(
         ClassifierError: fewer than two classes among the documents that could be read.
     """
     texts, failed = _texts(folder, labels)
-    classes = tuple(sorted({labels[name] for name in texts}))
+    classes = {labels[name] for name in texts}
     if len(classes) < 2:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
         raise ClassifierError(
@@ -84,22 +85,49 @@ def train(
             f"different labels; wanted at least 2 ({reasons or 'check the names in the labels'})."
         )
     vectors = np.stack([reading.vectors.mean(0) for reading in reader.read_many(texts.values())])
+    made, accuracy = fit(
+        vectors, {name: labels[name] for name in texts}, reader.fingerprint, into, seed=seed
+    )
+    return Trained(made, accuracy, tuple(failed))
+
+
+def fit(
+    vectors: NDArray[np.float32],
+    labels: Mapping[str, str],
+    fingerprint: dict[str, str],
+    into: Path,
+    *,
+    seed: int = 0,
+) -> tuple[Classifier, float]:
+    """Train a head on the vectors of documents, one a document.
+
+    Args:
+        vectors: (n, D), in the order of `labels`.
+        labels: label by document.
+        fingerprint: of the encoder that made the vectors.
+        into: folder of the classifier; an older one in it is replaced once this one is trained.
+        seed: of the order of batches.
+
+    Returns:
+        The classifier, and the share of the documents that it labels as they were labelled.
+    """
+    classes = tuple(sorted(set(labels.values())))
     raw = torch.as_tensor(vectors, dtype=torch.float32)
     centre = raw.mean(0)
     # Standardised vectors have D coordinates of size about one, whatever the encoder's scale.
     spread = (raw - centre).square().sum(1).mean().sqrt().clamp(min=1e-12)
     scale = float(raw.shape[1] ** 0.5 / spread)
-    target = torch.tensor([classes.index(labels[name]) for name in texts])
+    target = torch.tensor([classes.index(label) for label in labels.values()])
     beside = into.with_name(into.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     features = (raw - centre) * scale
-    parts = (beside, classes, tuple(texts), target, features, centre, scale, reader.fingerprint)
+    parts = (beside, classes, tuple(labels), target, features, centre, scale, fingerprint)
     accuracy = _fit(Classifier(*parts), seed)
     Classifier(*parts).save()
     shutil.rmtree(into, ignore_errors=True)
     beside.replace(into)
-    return Trained(Classifier.open(into), accuracy, tuple(failed))
+    return Classifier.open(into), accuracy
 
 
 def _texts(folder: Path, labels: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ import typer
 from unabridged import __version__
 from unabridged._errors import UnabridgedError
 from unabridged.cli.audit import audit
-from unabridged.cli.classify import classify, suspects, why
+from unabridged.cli.classify import classify, suspects
 from unabridged.cli.console import ERROR, say
 from unabridged.cli.demo import demo
 from unabridged.cli.doctor import doctor
@@ -19,6 +19,7 @@ from unabridged.cli.documents import list_documents, remove, show
 from unabridged.cli.extend import extend
 from unabridged.cli.index import index
 from unabridged.cli.search import search
+from unabridged.cli.why import why
 
 __all__ = ["app", "main"]
 

@@ -15,6 +15,7 @@ from unabridged.encoder.reading import (
     Windows,
     make_reader,
 )
+from unabridged.encoder.token_scores import TokenScores, can_score_tokens, token_scores
 
 __all__ = [
     "Chunks",
@@ -22,7 +23,10 @@ __all__ = [
     "LongEncoder",
     "Reader",
     "ReaderName",
+    "TokenScores",
     "Truncate",
     "Windows",
+    "can_score_tokens",
     "make_reader",
+    "token_scores",
 ]
