@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,25 @@ def test_new_document_is_labelled(classifier, tmp_path, run):
     assert outcome.json["label"] == "law"
     assert math.isclose(sum(outcome.json["probabilities"].values()), 1, abs_tol=1e-6)
     assert "law" in run("classify", "predict", document, "--with", classifier).out
+
+
+def test_dry_run_says_the_price_and_writes_nothing(labelled, run):
+    before = sorted(labelled.rglob("*"))
+    command = ("classify", "train", labelled, "--labels", labelled / "labels.csv", "--dry-run")
+    found = run(*command, "--json").json
+    assert (found["documents"], found["classes"], found["tokens"]) == (10, ["law", "sea"], 40)
+    assert found["minutes"] > 0
+    shown = run(*command).out
+    assert "minutes" in shown
+    assert "MB on disk" in shown
+    assert sorted(labelled.rglob("*")) == before
+
+
+def test_price_said_beforehand_is_the_price_paid(labelled, classifier, run):
+    command = ("classify", "train", labelled, "--labels", labelled / "labels.csv")
+    said = run(*command, "--dry-run", "--json").json["bytes"]
+    paid = sum(path.stat().st_size for path in Path(classifier).rglob("*") if path.is_file())
+    assert 0.5 < said / paid < 2
 
 
 def test_why_shows_two_accounts_that_sum_to_the_lead(classifier, tmp_path, run):

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -58,6 +59,7 @@ def estimate(
     loss: Target,
     steps: int,
     every: int = 50,
+    kept: Literal["batches", "ids"] = "batches",
 ) -> Estimate:
     """Measure one step on copies, and multiply.
 
@@ -69,6 +71,7 @@ def estimate(
         loss: (outputs, targets) → one loss a row.
         steps: of the whole training.
         every: steps between checkpoints.
+        kept: what the recording holds of every step: its batch, or, with `data`, its ids alone.
 
     Raises:
         ValueError: what the recorder would refuse, refused here already.
@@ -82,7 +85,8 @@ def estimate(
     buffers = 2 if family.kind == "adam" else int(memories)
     inputs, targets = batch
     stored = [*named(inputs).values(), targets]
-    row = sum(t.numel() * t.element_size() for t in stored) + 8 * len(targets)
+    row = 8 * len(targets)
+    row += sum(t.numel() * t.element_size() for t in stored) if kept == "batches" else RANDOM_STATE
     draws = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
     row += RANDOM_STATE if draws else 0
     checkpoints = 1 + math.ceil(steps / every)

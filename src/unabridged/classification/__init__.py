@@ -12,6 +12,7 @@ from unabridged.classification.doubts import Suspect, doubtful
 from unabridged.classification.errors import ClassifierError
 from unabridged.classification.explaining import Order, Taught, Why, explain
 from unabridged.classification.labels import read_labels
+from unabridged.classification.planning import Plan, plan
 from unabridged.classification.tokens import TokenAccount, TokenShare, token_account, words_of
 from unabridged.classification.training import Trained, fit, train
 
@@ -19,6 +20,7 @@ __all__ = [
     "Classifier",
     "ClassifierError",
     "Order",
+    "Plan",
     "Prediction",
     "Suspect",
     "Taught",
@@ -29,6 +31,7 @@ __all__ = [
     "doubtful",
     "explain",
     "fit",
+    "plan",
     "read_labels",
     "token_account",
     "train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from unabridged.classification.classifier import Classifier
 from unabridged.classification.errors import ClassifierError
 from unabridged.collection.documents import read_document
 
-__all__ = ["Reader", "Trained", "fit", "train"]
+__all__ = ["Reader", "Trained", "fit", "read_texts", "steps_of", "train", "untrained"]
 
 RATE, DECAY, BATCH = 0.1, 1e-3, 64
 STEPS, EPOCHS = 200, 10
@@ -76,14 +77,7 @@ def train(
     Raises:
         ClassifierError: fewer than two classes among the documents that could be read.
     """
-    texts, failed = _texts(folder, labels)
-    classes = {labels[name] for name in texts}
-    if len(classes) < 2:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
-        raise ClassifierError(
-            f"{folder}: {len(texts)} labelled documents could be read, with {len(classes)} "
-            f"different labels; wanted at least 2 ({reasons or 'check the names in the labels'})."
-        )
+    texts, failed = read_texts(folder, labels)
     vectors = np.stack([reading.vectors.mean(0) for reading in reader.read_many(texts.values())])
     made, accuracy = fit(
         vectors, {name: labels[name] for name in texts}, reader.fingerprint, into, seed=seed
@@ -130,7 +124,14 @@ def fit(
     return Classifier.open(into), accuracy
 
 
-def _texts(folder: Path, labels: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def read_texts(
+    folder: Path, labels: Mapping[str, str]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The texts of labelled documents by name, and name and reason of those that have none.
+
+    Raises:
+        ClassifierError: fewer than two classes among the documents that could be read.
+    """
     texts: dict[str, str] = {}
     failed: list[tuple[str, str]] = []
     for name in labels:
@@ -141,6 +142,13 @@ def _texts(folder: Path, labels: Mapping[str, str]) -> tuple[dict[str, str], lis
             texts[name] = read_document(path, folder).text
         except DocumentError as error:
             failed.append((name, str(error)))
+    classes = {labels[name] for name in texts}
+    if len(classes) < 2:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
+        raise ClassifierError(
+            f"{folder}: {len(texts)} labelled documents could be read, with {len(classes)} "
+            f"different labels; wanted at least 2 ({reasons or 'check the names in the labels'})."
+        )
     return texts, failed
 
 
@@ -148,12 +156,7 @@ def _fit(classifier: Classifier, seed: int) -> float:
     """Train and record; the share of training documents labelled right."""
     features, labels = classifier.features, classifier.labels
     generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(features.shape[1], len(classifier.classes))
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.zero_()
-    rate = RATE * min(1.0, 384 / features.shape[1])
-    optimizer = torch.optim.SGD(head.parameters(), lr=rate, weight_decay=DECAY)
+    head, optimizer = untrained(features.shape[1], len(classifier.classes))
     run = classifier.folder / "run"
     with Recorder(head, optimizer, run, loop=Loop(), data=classifier.data) as recorder:
         for ids in _batches(len(labels), generator):
@@ -166,10 +169,27 @@ def _fit(classifier: Classifier, seed: int) -> float:
         return float((head(features).argmax(1) == labels).float().mean())
 
 
+def untrained(width: int, classes: int) -> tuple[nn.Linear, torch.optim.Optimizer]:
+    """A head of zeros, and what trains it."""
+    head = nn.Linear(width, classes)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.zero_()
+    rate = RATE * min(1.0, 384 / width)
+    return head, torch.optim.SGD(head.parameters(), lr=rate, weight_decay=DECAY)
+
+
+def steps_of(count: int) -> int:
+    """How many optimiser steps a head takes on so many documents: whole passes over them.
+
+    >>> steps_of(20), steps_of(6400)
+    (200, 1000)
+    """
+    an_epoch = math.ceil(count / BATCH)
+    return an_epoch * max(EPOCHS, math.ceil(STEPS / an_epoch))
+
+
 def _batches(count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    taken = epoch = 0
-    while taken < STEPS or epoch < EPOCHS:
-        for ids in torch.randperm(count, generator=generator).split(BATCH):  # type: ignore[no-untyped-call]
-            taken += 1
-            yield ids
-        epoch += 1
+    an_epoch = math.ceil(count / BATCH)
+    for _ in range(steps_of(count) // an_epoch):
+        yield from torch.split(torch.randperm(count, generator=generator), BATCH)

@@ -28,6 +28,9 @@ Documents = Annotated[list[Path], typer.Argument(metavar="DOCUMENT…", exists=T
 Into = Annotated[
     Path | None, typer.Option("--into", help=f"Where it goes. Default: FOLDER/{NAME}.")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say the bytes and minutes it would take; write nothing.")
+]
 Count = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many lines.")]
 
 
@@ -37,16 +40,20 @@ def train_command(
     labels: Labels,
     into: Into = None,
     model: Model = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn to label documents from labelled ones; they are read whole.
 
-    For example: `unabridged classify train contracts --labels labels.csv`
+    For example: `unabridged classify train contracts --labels labels.csv --dry-run`
     """
     from unabridged.classification import read_labels, train
 
     wanted = read_labels(labels)
+    if dry_run:
+        _tell_price(folder, wanted, model, quiet=quiet, as_json=as_json)
+        return
     with waiting("Reading and training", quiet=quiet):
         encoder = opening.load_encoder(model)
         trained = train(folder, wanted, encoder, into=into or folder / NAME)
@@ -69,6 +76,27 @@ def train_command(
     for name, reason in () if quiet else trained.failed:
         say(f"Not used: {name}: {reason}")
     raise typer.Exit(PARTLY if trained.failed else DONE)
+
+
+def _tell_price(
+    folder: Path, labels: dict[str, str], model: str | None, *, quiet: bool, as_json: bool
+) -> None:
+    from unabridged.classification import plan
+
+    with waiting("Measuring", quiet=quiet):
+        price = plan(folder, labels, opening.load_encoder(model))
+    if as_json:
+        print_json({**asdict(price), "minutes": price.minutes})
+        return
+    results().print(
+        f"{price.documents} documents, {len(price.classes)} classes, {price.tokens:,} tokens\n"
+        f"reading {price.reading:.1f} minutes, training and one `why` "
+        f"{price.training.minutes:.1f} minutes\n"
+        f"{price.bytes / 1e6:.1f} MB on disk, {price.training.memory / 1e6:.1f} MB of memory to "
+        "explain a label"
+    )
+    for name, reason in () if quiet else price.failed:
+        say(f"Not used: {name}: {reason}")
 
 
 @classify.command("predict")
