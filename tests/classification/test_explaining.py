@@ -54,10 +54,11 @@ def test_a_copy_of_a_wrongly_labelled_document_has_the_largest_share(folder, tra
     assert all(abs(first.amount) > abs(one.amount) for one in found.taught[1:])
 
 
-def test_without_a_copy_nothing_is_marked_as_one(trained):
+def test_without_a_copy_the_most_alike_stands_first_and_nothing_is_marked(trained):
     found = explain(trained.classifier, WordEmbedder().read(QUESTION), count=20)
     assert not any(one.twin for one in found.taught)
-    amounts = [abs(one.amount) for one in found.taught]
+    assert found.taught[0].alike == max(one.alike for one in found.taught)
+    amounts = [abs(one.amount) for one in found.taught[1:]]
     assert amounts == sorted(amounts, reverse=True)
 
 
@@ -72,7 +73,7 @@ def test_order_by_removal_is_that_of_the_adjoint(trained):
     for shown in found.taught[:3]:
         number = torch.tensor([made.documents.index(shown.document)])
         assert math.isclose(shown.without, float(effects.predict_without(number)), abs_tol=1e-9)
-    moves = [abs(shown.without - found.lead) for shown in found.taught]
+    moves = [abs(shown.without - found.lead) for shown in found.taught[1:]]
     assert moves == sorted(moves, reverse=True)
 
 

@@ -7,8 +7,8 @@ and residual.
 
 A training document's contribution is its weight in training times its alikeness to the document
 asked about. A copy of that document is as alike as can be, but has little weight where the head
-found it easy, so that the sum alone would hide it. Therefore twins stand first, whatever they
-contributed, and the others in the order asked for.
+found it easy, so that the sum alone would hide it. Therefore the most alike document stands first,
+with all twins, whatever they contributed; the others follow in the order asked for.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from unabridged.classification.errors import ClassifierError
 __all__ = ["Line", "Order", "PassageShare", "Taught", "Why", "explain"]
 
 Order = Literal["contribution", "alike", "removal"]
-"""What decides which training documents stand first after the twins: what each added to the lead,
-how alike it is to the document, or how far the lead would move had it been left out."""
+"""What decides the order of training documents after the most alike one: what each added to the
+lead, how alike it is to the document, or how far the lead would move had it been left out."""
 
 TWIN = 0.99
 """Alikeness from which a training document is taken for the same text, or nearly."""
+
+EQUAL = 1e-9
+"""Alikenesses so close are those of equal vectors."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Why:
         lead: output of the predicted class less that of `against`.
         bias: what the head says without any document.
         passages: in the order of the document; with `bias` they sum to the lead.
-        taught: training documents shown one by one, twins first.
+        taught: training documents shown one by one, the most alike first.
         lines: the whole ledger: before training, those documents, all others, weight decay,
             rounding, and the residual last.
     """
@@ -119,7 +122,7 @@ def explain(
         classifier: a trained one.
         reading: the document as the classifier's encoder reads it.
         count: training documents shown one by one; the others share a line.
-        by: their order, after twins of the document.
+        by: their order, after the most alike one and twins.
         against: the class that the label is compared with; None for the runner-up.
 
     Raises:
@@ -195,15 +198,15 @@ def _taught(
 
 
 def _order(ledger: Ledger, alike: Tensor, without: Tensor | None, by: Order) -> list[int]:
-    """Twins first; within both groups what is asked for, the largest first."""
+    """The most alike and twins first; within both groups what is asked for, the largest first."""
     score = ledger.contributions[0].abs()
     if by == "alike":
         score = alike
     if without is not None:
         score = (ledger.prediction[0] - without).abs()
     order = score.argsort(descending=True, stable=True)
-    twins = alike[order] >= TWIN
-    return [*order[twins].tolist(), *order[~twins].tolist()]
+    ahead = alike[order] >= min(TWIN, float(alike.max()) - EQUAL)
+    return [*order[ahead].tolist(), *order[~ahead].tolist()]
 
 
 def _lines(ledger: Ledger, taught: list[Taught], order: list[int]) -> tuple[Line, ...]:

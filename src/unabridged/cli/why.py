@@ -23,7 +23,7 @@ By = Annotated[
     Literal["contribution", "alike", "removal"],
     typer.Option(
         "--by",
-        help="Order of training documents after copies of the document: contribution (what each "
+        help="Order of training documents after the most alike one: contribution (what each "
         "added), alike (how alike it is), removal (what leaving it out would do).",
     ),
 ]
@@ -45,8 +45,8 @@ def why(
 ) -> None:
     """Say why a document got its label: which passages and words, which training documents.
 
-    All accounts sum to the lead of the label over the runner-up. A training document that is the
-    same text, or nearly, stands first and is marked.
+    All accounts sum to the lead of the label over the runner-up. The training document most like
+    this one stands first, and is marked where it is the same text, or nearly.
 
     For example: `unabridged why contracts/lease.pdf --by removal --against insurance`
     """
