@@ -16,6 +16,11 @@ from unabridged.attribution.incremental import KernelTerms, add_examples
 from unabridged.attribution.kernel_machine import KernelMachine, kernel_machine
 from unabridged.attribution.ledger import Entry, Ledger
 from unabridged.attribution.path_kernel import path_kernel
+from unabridged.attribution.projected import (
+    ProjectedLedger,
+    Projection,
+    projected_path_kernel,
+)
 from unabridged.attribution.recorder import Loop, Recorder
 from unabridged.attribution.replay import Replay
 from unabridged.attribution.retrain import retrain
@@ -30,6 +35,8 @@ __all__ = [
     "KernelTerms",
     "Ledger",
     "Loop",
+    "ProjectedLedger",
+    "Projection",
     "Recorder",
     "RecordingError",
     "Replay",
@@ -45,6 +52,7 @@ __all__ = [
     "margin",
     "path_kernel",
     "probability",
+    "projected_path_kernel",
     "retrain",
     "suspects",
 ]

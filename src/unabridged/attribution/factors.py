@@ -132,28 +132,29 @@ class EmbeddingFactors:
     weight: slice
     padding: int | None
 
-    def _masked(self) -> Tensor:
+    def masked(self) -> Tensor:
+        """(N, U, width) output gradients, zero at padding."""
         if self.padding is None:
             return self.d
         return self.d * (self.index != self.padding)[..., None]
 
     def total(self, flat: Tensor) -> None:
         table = flat[self.weight].view(-1, self.d.shape[2])
-        table.index_add_(0, self.index.flatten(), self._masked().flatten(0, 1))
+        table.index_add_(0, self.index.flatten(), self.masked().flatten(0, 1))
 
     def rows(self, matrix: Tensor) -> None:
-        d = self._masked()
+        d = self.masked()
         for row in range(len(d)):
             table = matrix[row, self.weight].view(-1, d.shape[2])
             table.index_add_(0, self.index[row], d[row])
 
     def along(self, direction: Tensor) -> Tensor:
         table = direction[self.weight].view(-1, self.d.shape[2])
-        return (table[self.index] * self._masked()).sum((1, 2))
+        return (table[self.index] * self.masked()).sum((1, 2))
 
     def against(self, directions: Tensor) -> Tensor:
         tables = directions[:, self.weight].reshape(len(directions), -1, self.d.shape[2])
-        d = self._masked()
+        d = self.masked()
         products = [
             torch.einsum("tuk,uk->t", tables[:, self.index[row]], d[row]) for row in range(len(d))
         ]
@@ -161,7 +162,7 @@ class EmbeddingFactors:
 
     def pairs(self, other: EmbeddingFactors) -> Tensor:
         shape = (*self.index.shape, *other.index.shape)
-        products = self._masked().flatten(0, 1) @ other._masked().flatten(0, 1).T
+        products = self.masked().flatten(0, 1) @ other.masked().flatten(0, 1).T
         same = self.index.flatten()[:, None] == other.index.flatten()[None]
         return (products * same).view(shape).sum((1, 3))
 

@@ -105,10 +105,16 @@ class Ledger:
         lines = [Entry("before training", float(self.start[row])), *shown]
         if order[count:]:
             lines.append(Entry(f"{len(order) - count} other examples", rest))
+        lines += self._beside(row)
         lines.append(Entry("weight decay", float(self.decay[row])))
         lines.append(Entry("rounding of the recording", float(self.rounding[row])))
         missing = [float(self.prediction[row]), *(-line.amount for line in lines)]
         return [*lines, Entry("residual", math.fsum(missing))]
+
+    def _beside(self, row: int) -> list[Entry]:
+        """Lines that only some ledgers have; they stand after the examples."""
+        del row
+        return []
 
     def table(self, row: int, *, count: int = 10, names: Mapping[int, str] | None = None) -> str:
         """The lines as plain text, with the prediction they sum to.
