@@ -57,7 +57,8 @@ def test_architectures_differ():
     models = [CompactEncoder(shape(each), seed=0) for each in ARCHITECTURES]
     with torch.no_grad():
         for block in (block for model in models for block in model.blocks):
-            block.query.weight.mul_(20)  # scores of first weights are next to nothing
+            for part in (block.query, block.key, block.value):
+                part.weight.mul_(20)  # scores of first weights are next to nothing
     post, pre, real = (model(some_ids()) for model in models)
     assert (post - pre).abs().max() > 1e-3
     assert (post - real).abs().max() > 1e-4
