@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import Any, Literal, cast
 
 from unabridged.attention.exact import Exact
+from unabridged.attention.favor import Favor
 from unabridged.attention.protocol import Attention
 
 __all__ = [
@@ -19,10 +20,10 @@ __all__ = [
     "settings_of",
 ]
 
-AttentionName = Literal["exact"]
+AttentionName = Literal["exact", "favor"]
 """What `make_attention` takes for an attention with its default settings."""
 
-_MEMBERS: dict[str, type[Any]] = {"exact": Exact}
+_MEMBERS: dict[str, type[Any]] = {"exact": Exact, "favor": Favor}
 
 ATTENTIONS: tuple[str, ...] = tuple(_MEMBERS)
 """All names, in the order in which messages list them."""
