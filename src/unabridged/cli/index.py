@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unabridged.cli import opening, places, syncing
-from unabridged.cli.console import DONE, PARTLY, print_json, waiting
+from unabridged.cli import opening, places, replacing, syncing
+from unabridged.cli.console import DONE, PARTLY, print_json, say, waiting
 from unabridged.cli.options import AsJson, AttentionChoice, Into, ModelName, Quiet, ReaderChoice
 
 __all__ = ["index"]
@@ -19,6 +19,14 @@ Source = Annotated[
 Keep = Annotated[
     bool, typer.Option("--keep", help="Keep documents whose files are no longer in FOLDER.")
 ]
+Anew = Annotated[
+    bool,
+    typer.Option(
+        "--anew",
+        help="Read everything anew, as --model and --reader say or as `probe` chose, and replace "
+        "the collection when that is done.",
+    ),
+]
 
 
 def index(
@@ -28,6 +36,7 @@ def index(
     reader: ReaderChoice = None,
     attention: AttentionChoice = None,
     keep: Keep = False,
+    anew: Anew = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -41,11 +50,18 @@ def index(
     - `unabridged index ~/Documents/minutes`
     - `unabridged index reports --into reports-2026 --model intfloat/e5-base-v2`
     - `unabridged index contracts --model ./minilm-8192 --reader full:126`
+    - `unabridged index contracts --anew`
     """
     place = places.named(into) if into else places.beside(folder)
     with waiting("Loading the model", quiet=quiet):
-        collection = opening.collection_to_write(place, model, reader=reader, attention=attention)
+        target = replacing.begin(place, model, reader, attention) if anew else place
+        collection = opening.collection_to_write(target, model, reader=reader, attention=attention)
     report = syncing.sync(collection, folder, vanished="keep" if keep else "remove", quiet=quiet)
+    if anew:
+        replacing.finish(place)
+    wanted = opening.reader_wanted(place)
+    if wanted and not quiet:
+        say(f"`probe` chose another reader, {wanted}; `index --anew` reads everything by it.")
     if as_json:
         print_json(syncing.report_as_json(report, place))
     else:

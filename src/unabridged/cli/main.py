@@ -18,6 +18,7 @@ from unabridged.cli.doctor import doctor
 from unabridged.cli.documents import list_documents, remove, show
 from unabridged.cli.extend import extend
 from unabridged.cli.index import index
+from unabridged.cli.probe import probe
 from unabridged.cli.search import search
 from unabridged.cli.why import why
 
@@ -49,6 +50,7 @@ app.command()(show)
 app.command()(remove)
 app.command()(audit)
 app.command()(extend)
+app.command()(probe)
 app.add_typer(classify, name="classify")
 app.command()(why)
 app.command()(suspects)

@@ -17,7 +17,7 @@ from unabridged.cli import places
 
 if TYPE_CHECKING:
     from unabridged.attention.protocol import Attention
-    from unabridged.collection import Collection
+    from unabridged.collection import Collection, Settings
     from unabridged.encoder import LongEncoder, Reader, ReaderName
 
 __all__ = [
@@ -25,11 +25,14 @@ __all__ = [
     "collection_to_write",
     "collection_with_encoder",
     "load_encoder",
+    "model_of",
     "parse_reader",
+    "reader_wanted",
 ]
 
 MODEL_FILE = "model.json"
-"""Beside collection.json: which model to load when no --model says so."""
+"""Beside collection.json: which model to load when no --model says so. The collection knows this
+name too, as one that may stand in its folder."""
 
 
 def load_encoder(
@@ -98,7 +101,7 @@ def collection_with_encoder(place: str | None, model: str | None) -> Collection:
     from unabridged.collection import Collection
 
     folder = places.existing(place)
-    encoder = load_encoder(model or _recorded_model(folder), _fingerprint(folder))
+    encoder = load_encoder(model or model_of(folder), _fingerprint(folder))
     return Collection.open(folder, encoder, if_missing="refuse")
 
 
@@ -108,8 +111,12 @@ def collection_to_write(
     """A collection to sync into, made if it is not there, and the obvious one from now on."""
     from unabridged.collection import Collection
 
-    model = model or _recorded_model(folder)
-    encoder = load_encoder(model, _fingerprint(folder), reader=reader, attention=attention)
+    made_with = _fingerprint(folder)
+    wanted = _settings(folder) if not (made_with or model or reader) else None
+    if wanted:
+        model, made_with = _wanted_model(folder, wanted), wanted.reader
+    model = model or model_of(folder)
+    encoder = load_encoder(model, made_with, reader=reader, attention=attention)
     opened = Collection.open(folder, encoder)
     _record_model(folder, model)
     places.remember(folder)
@@ -147,15 +154,41 @@ def _attention(fingerprint: Mapping[str, str]) -> Attention | None:
     return from_settings(json.loads(fingerprint["attention"]))
 
 
-def _recorded_model(folder: Path) -> str | None:
+def reader_wanted(folder: Path) -> str | None:
+    """Name of the reader that `probe` chose, where the collection was read by another one."""
+    wanted, made_with = _settings(folder), _fingerprint(folder)
+    if wanted is None or made_with is None or wanted.fits(made_with):
+        return None
+    return wanted.reader["reader"]
+
+
+def model_of(folder: Path) -> str | None:
+    """The model that a collection was made with: a folder or a Hub id; None for the default."""
     try:
         model = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))["model"]
     except FileNotFoundError:
         return None
-    return None if model is None else str(model)
+    if model is None:
+        return None
+    return str(folder / model) if model.startswith("./") else str(model)
+
+
+def _settings(folder: Path) -> Settings | None:
+    from unabridged.collection import Settings
+
+    return Settings.load(folder)
+
+
+def _wanted_model(folder: Path, wanted: Settings) -> str | None:
+    from unabridged.collection.settings import MODEL_FOLDER
+
+    return str(folder / MODEL_FOLDER) if wanted.model == MODEL_FOLDER else wanted.model
 
 
 def _record_model(folder: Path, model: str | None) -> None:
+    """A model inside the collection's own folder moves with it."""
     if model is not None and Path(model).expanduser().is_dir():
-        model = str(Path(model).expanduser().resolve())
+        place = Path(model).expanduser().resolve()
+        inside = place.is_relative_to(folder.resolve())
+        model = f"./{place.relative_to(folder.resolve())}" if inside else str(place)
     (folder / MODEL_FILE).write_text(json.dumps({"model": model}) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from unabridged.collection.manifest import WhiteningRecord
 from unabridged.collection.opening import IfMissing
 from unabridged.collection.report import Progress, SyncReport
 from unabridged.collection.search import WEIGHTS, Mode
+from unabridged.collection.settings import Settings, reader_of
 from unabridged.collection.sources import Failure, Item
 
 __all__ = [
@@ -34,10 +35,12 @@ __all__ = [
     "Item",
     "Mode",
     "Progress",
+    "Settings",
     "StoredDocument",
     "StoredPassage",
     "Summary",
     "SyncReport",
     "Vanished",
     "WhiteningRecord",
+    "reader_of",
 ]

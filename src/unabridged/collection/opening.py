@@ -10,6 +10,7 @@ from unabridged.collection.embedder import Embedder
 from unabridged.collection.lock import HOLDER_NAME, LOCK_NAME, write_lock
 from unabridged.collection.manifest import FILE_NAME, Manifest, check_fingerprint
 from unabridged.collection.schema import DOCUMENTS, PASSAGES, SCHEMA_VERSION
+from unabridged.collection.settings import MODEL_FILE, MODEL_FOLDER, SETTINGS_NAME
 from unabridged.collection.store import Store, writing
 
 __all__ = ["IfMissing", "open_folder"]
@@ -21,6 +22,9 @@ _OURS = {
     FILE_NAME + ".new",
     LOCK_NAME,
     HOLDER_NAME,
+    SETTINGS_NAME,
+    MODEL_FILE,
+    MODEL_FOLDER,
     DOCUMENTS + ".lance",
     PASSAGES + ".lance",
 }

@@ -1,24 +1,27 @@
-"""The readers that take part in a probe, and how each is opened and put away."""
+"""The readers that take part in a probe, how each is opened, and how the winner is kept."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from unabridged.collection import Settings
+from unabridged.collection.settings import MODEL_FOLDER
 from unabridged.encoder import Chunks, Full, LongEncoder, Reader, Truncate, Windows
 from unabridged.encoder.extension import extend
 from unabridged.positions import Scheme
 from unabridged.probing.contest import Contestant
 
-__all__ = ["PASSAGE", "TABLES", "Table", "contestants", "extended"]
+__all__ = ["TABLES", "Model", "Table", "Way", "adopt", "contestant", "ways"]
 
 Model = str | os.PathLike[str] | None
-PASSAGE = 126
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +51,107 @@ TABLES: tuple[Table, ...] = (
 )
 
 
-def contestants(
-    model: Model, *, positions: int, tables: Sequence[Table] = TABLES
-) -> list[Contestant]:
-    """Truncation, passages read one by one, windows, and the whole in one pass with each table.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to read.
+
+    Attributes:
+        reader: with its settings.
+        table: of the model that it reads with; None for the model's own.
+    """
+
+    reader: Reader
+    table: Table | None = None
+
+    @property
+    def name(self) -> str:
+        """As tables and plots call it."""
+        name = type(self.reader).__name__.lower()
+        return name if self.table is None else f"{name}, {self.table}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of the reader, as the fingerprint of an encoder has them."""
+        name = type(self.reader).__name__.lower()
+        return {"reader": name, **{f"reader.{k}": str(v) for k, v in asdict(self.reader).items()}}
+
+
+def ways(encoder: LongEncoder, *, positions: int, tables: Sequence[Table] = TABLES) -> list[Way]:
+    """Truncation, passages one by one, windows, and the whole in one pass with each table.
 
     Args:
-        model: a folder or Hub id; None for the packaged default.
-        positions: tokens that the longer tables have, special ones included; a table that is no
-            longer than the model's own leaves one pass out.
+        encoder: any of the model; passages are what it reads by default, or as long as it can.
+        positions: tokens that the longer tables have, special ones included; where the model's own
+            table has as many, it is the only one.
         tables: of the full reader.
     """
-    with_own = [
-        Contestant("truncate", partial(_opened, model, Truncate()), "comparison"),
-        Contestant("chunks", partial(_opened, model, Chunks(PASSAGE))),
-        Contestant("windows", partial(_opened, model, Windows(PASSAGE))),
-    ]
-    reader = Full(PASSAGE)
-    full = [
-        Contestant(f"full, {table}", partial(extended, model, table, positions, reader))
-        for table in tables
-    ]
-    return with_own + full
+    size = min(Chunks().passage, encoder.max_length)
+    plain = [Way(Truncate(encoder.max_length)), Way(Chunks(size))]
+    plain.append(Way(Windows(size, min(Windows().context, size // 2))))
+    folder = encoder.checkpoint.folder
+    try:
+        full = Full(size)
+        LongEncoder(folder, reader=full)
+    except ValueError:  # the model takes its vector from one token, and has no late chunks
+        full = Full()
+    if positions <= _own_positions(encoder):
+        return [*plain, Way(full)]
+    return [*plain, *(Way(full, table) for table in tables)]
+
+
+def contestant(way: Way, model: Model, positions: int) -> Contestant:
+    """Somebody who reads that way; the model with a longer table is gone afterwards."""
+    is_cut = isinstance(way.reader, Truncate)
+    opener = partial(_opened, way, model, positions)
+    return Contestant(way.name, opener, "comparison" if is_cut else "choice")
+
+
+def adopt(way: Way, model: Model, positions: int, folder: Path, *, reason: str) -> Settings:
+    """Write down how the collection in a folder shall be made, with the model that it needs.
+
+    A collection that exists is left as it is.
+
+    Args:
+        way: that shall be used.
+        model: that it starts from.
+        positions: of the longer table.
+        folder: of the collection, there already or not.
+        reason: in one sentence.
+    """
+    base = None if model is None else str(model)
+    if way.table is not None:
+        _make_model(way.table, model, positions, folder / MODEL_FOLDER)
+    name = base if way.table is None else MODEL_FOLDER
+    settings = Settings(way.settings, name, base, reason)
+    settings.save(folder)
+    return settings
 
 
 @contextmanager
-def extended(model: Model, table: Table, positions: int, reader: Reader) -> Iterator[LongEncoder]:
-    """The model with a longer table, in a folder that is gone afterwards."""
+def _opened(way: Way, model: Model, positions: int) -> Iterator[LongEncoder]:
+    if way.table is None:
+        yield LongEncoder(model, reader=way.reader)
+        return
     with tempfile.TemporaryDirectory(prefix="unabridged-probe-") as place:
         folder = Path(place) / "model"
-        extend(model, folder, max_length=positions, scheme=table.scheme, alpha=table.alpha)
-        yield LongEncoder(folder, reader=reader)
+        _extend(way.table, model, positions, folder)
+        yield LongEncoder(folder, reader=way.reader)
 
 
-@contextmanager
-def _opened(model: Model, reader: Reader) -> Iterator[LongEncoder]:
-    yield LongEncoder(model, reader=reader)
+def _make_model(table: Table, model: Model, positions: int, target: Path) -> None:
+    """Put a longer model in place of an older one, all at once."""
+    fresh = target.with_name(target.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    _extend(table, model, positions, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def _extend(table: Table, model: Model, positions: int, folder: Path) -> None:
+    extend(model, folder, max_length=positions, scheme=table.scheme, alpha=table.alpha)
+
+
+def _own_positions(encoder: LongEncoder) -> int:
+    config = encoder.checkpoint.transformer / "config.json"
+    return int(json.loads(config.read_text(encoding="utf-8"))["max_position_embeddings"])
