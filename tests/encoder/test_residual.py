@@ -1,0 +1,254 @@
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from reference_residual import residual_attention
+from tiny_models import CONFIGS
+from unabridged._errors import ModelError
+from unabridged.attention.residual import Residual
+from unabridged.encoder.residual import (
+    GATE,
+    gates_of,
+    is_residual,
+    make_residual,
+    restore_residual,
+)
+from unabridged.encoder.surgery import dissect
+
+FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
+EVERY = pytest.mark.parametrize("family", FAMILIES)
+
+
+def model_of(family, *, loud=20.0, heads=AutoModel, **settings):
+    """Random, with scores that matter: those of first weights are next to nothing."""
+    torch.manual_seed(0)
+    config = CONFIGS[family](97)
+    for key, value in settings.items():
+        setattr(config, key, value)
+    model = heads.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for layer in dissect(model.base_model).layers:
+            for part in (layer.query, layer.key, layer.value):
+                part.weight.mul_(loud)
+    return model
+
+
+def inputs():
+    ids = torch.randint(5, 97, (3, 17), generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(17) < torch.tensor([[17], [11], [5]])).long()
+    ids[mask == 0] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def open_gates(model, gate):
+    with torch.no_grad():
+        for each in gates_of(model):
+            each.fill_(gate)
+
+
+def states(model):
+    given = inputs()
+    real = given["attention_mask"].bool()
+    return model(**given).last_hidden_state[real]
+
+
+@EVERY
+@pytest.mark.parametrize("mode", ["materialised", "tiled"])
+def test_gates_at_zero_change_nothing(family, mode):
+    model = model_of(family)
+    before = states(model)
+    gates = make_residual(model, residual=Residual(mode))
+    assert [tuple(gate.shape) for gate in gates] == [(2,), (2,)]
+    torch.testing.assert_close(states(model), before, rtol=0, atol=1e-6)
+
+
+@EVERY
+def test_open_gates_change_the_output_and_both_modes_agree(family):
+    tiled, whole = model_of(family), model_of(family)
+    before = states(tiled)
+    make_residual(tiled, gate=1.0)
+    make_residual(whole, gate=1.0, residual=Residual("materialised"))
+    torch.testing.assert_close(states(tiled), states(whole), rtol=0, atol=2e-5)
+    assert (states(tiled) - before).abs().max() > 1e-2
+
+
+def test_the_second_layer_attends_by_the_sum_of_scores():
+    model = model_of("bert")
+    layers = dissect(model).layers
+    seen = {}
+    for number, layer in enumerate(layers[:2]):
+        for name in ("query", "key", "value", "attention_output"):
+            part = getattr(layer, name)
+            part.register_forward_hook(
+                lambda module, given, out, at=(number, name): seen.__setitem__(at, (given[0], out))
+            )
+    make_residual(model, gate=0.7)
+    given = inputs()
+    model(**given)
+
+    def heads(name):
+        return [seen[i, name][1].unflatten(-1, (2, 12)).transpose(1, 2) for i in (0, 1)]
+
+    wanted = residual_attention(
+        heads("query"),
+        heads("key"),
+        heads("value"),
+        gates=[0.7, 0.7],
+        key_mask=given["attention_mask"].bool(),
+    )[1]
+    got = seen[1, "attention_output"][0]
+    torch.testing.assert_close(got, wanted.transpose(1, 2).flatten(2), rtol=0, atol=1e-5)
+
+
+def test_masked_language_models_are_residual_too():
+    model = model_of("bert", heads=AutoModelForMaskedLM)
+    given = inputs()
+    before = model(**given).logits
+    make_residual(model, gate=0.0)
+    got = model(**given, labels=given["input_ids"])
+    torch.testing.assert_close(got.logits, before, rtol=0, atol=1e-5)
+    got.loss.backward()
+    assert all(gate.grad.abs().min() > 0 for gate in gates_of(model))
+
+
+def slopes(model):
+    model.zero_grad()
+    torch.manual_seed(3)  # of the dropout
+    given = inputs()
+    model(**given).last_hidden_state[given["attention_mask"].bool()].square().sum().backward()
+    return [each.grad.clone() for each in model.parameters() if each.grad is not None]
+
+
+@EVERY
+@pytest.mark.parametrize("mode", ["materialised", "tiled"])
+def test_gradient_checkpointing_changes_no_gradient(family, mode):
+    model = model_of(family)
+    make_residual(model, gate=0.5, residual=Residual(mode))
+    model.train()
+    plain = slopes(model)
+    model.gradient_checkpointing_enable()
+    lean = slopes(model)
+    assert len(plain) == len(lean)
+    for a, b in zip(plain, lean, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_checkpointing_that_would_lose_gradients_is_refused():
+    model = model_of("bert")
+    make_residual(model, gate=0.5)
+    model.train()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    with pytest.raises(ValueError, match="'use_reentrant': False"):
+        slopes(model)
+
+
+def test_threads_do_not_meet():
+    model = model_of("bert")
+    make_residual(model, gate=1.0)
+    texts = [
+        torch.randint(5, 97, (1, n), generator=torch.Generator().manual_seed(n))
+        for n in range(3, 33)
+    ]
+    alone = [model(text).last_hidden_state for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda text: model(text).last_hidden_state, texts))
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_call_within_a_call_has_scores_of_its_own():
+    model = model_of("bert")
+    make_residual(model, gate=1.0)
+    before = states(model)
+    other = torch.arange(5, 12)[None]
+    called = []
+
+    def call_within(module, given):
+        if not called:
+            called.append(True)
+            model(other)
+
+    model.encoder.layer[1].register_forward_pre_hook(call_within)
+    torch.testing.assert_close(states(model), before)
+    assert called
+
+
+def test_dropout_of_probabilities_is_the_models_own():
+    model = model_of("bert", attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0)
+    make_residual(model, gate=1.0)
+    still = states(model)
+    model.train()
+    torch.manual_seed(0)
+    one, two = states(model), states(model)
+    torch.manual_seed(0)
+    assert torch.equal(one, states(model))
+    assert (one - two).abs().max() > 1e-3
+    assert (one - still).abs().max() > 1e-3
+
+
+def test_a_saved_residual_model_comes_back(tmp_path):
+    model = model_of("bert", heads=AutoModelForMaskedLM)
+    make_residual(model)
+    with torch.no_grad():
+        for number, gate in enumerate(gates_of(model)):
+            gate.copy_(torch.tensor([0.3, 0.9]) + number)
+    given = inputs()
+    model.save_pretrained(tmp_path)
+    for kind in (AutoModelForMaskedLM, AutoModel):
+        again = kind.from_pretrained(tmp_path)
+        assert is_residual(again.config)
+        assert not gates_of(again)
+        restored = restore_residual(again, tmp_path)
+        assert all(torch.equal(a, b) for a, b in zip(restored, gates_of(model), strict=True))
+        wanted = model.base_model(**given).last_hidden_state
+        torch.testing.assert_close(again.base_model(**given).last_hidden_state, wanted)
+
+
+def test_a_plain_folder_stays_plain(tmp_path):
+    model_of("bert").save_pretrained(tmp_path)
+    assert restore_residual(AutoModel.from_pretrained(tmp_path), tmp_path) == ()
+
+
+def test_a_copy_is_residual_too():
+    model = model_of("bert")
+    make_residual(model, gate=0.4)
+    again = copy.deepcopy(model)
+    torch.testing.assert_close(states(again), states(model))
+    open_gates(again, 0.0)
+    assert (states(again) - states(model)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("family", "said"), [("albert", "share one set"), ("mpnet", "a bias")])
+def test_families_that_are_unable_are_refused(family, said):
+    with pytest.raises(ModelError, match=said):
+        make_residual(AutoModel.from_config(CONFIGS[family](97)))
+
+
+def test_twice_is_refused():
+    model = model_of("bert")
+    make_residual(model)
+    with pytest.raises(ModelError, match="residual already"):
+        make_residual(model)
+
+
+def test_a_mode_without_gradient_is_refused():
+    with pytest.raises(ValueError, match="wanted mode materialised or tiled"):
+        make_residual(model_of("bert"), residual=Residual("compressed", rank=5))
+
+
+def test_weights_of_attention_are_refused_with_the_reason():
+    model = model_of("bert")
+    make_residual(model)
+    with pytest.raises(ValueError, match="never held"):
+        model(**inputs(), output_attentions=True)
+
+
+def test_a_layer_alone_is_refused():
+    model = model_of("bert")
+    make_residual(model)
+    with pytest.raises(ValueError, match="outside of its model"):
+        model.encoder(torch.zeros(1, 3, 24))
+    assert hasattr(model.encoder.layer[1].attention.self, GATE)
