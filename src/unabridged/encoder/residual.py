@@ -124,9 +124,8 @@ def _dtype(attention: nn.Module) -> torch.dtype:
 
 def gates_of(model: nn.Module) -> tuple[nn.Parameter, ...]:
     """The gates of a residual model, in order of layers; none of a plain one."""
-    found = [module for module in model.modules() if hasattr(module, GATE)]
-    found.sort(key=lambda module: module.residual_layer)
-    return tuple(getattr(module, GATE) for module in found)
+    found: list[Any] = [module for module in model.modules() if hasattr(module, GATE)]
+    return tuple(getattr(each, GATE) for each in sorted(found, key=lambda m: m.residual_layer))
 
 
 def is_residual(config: Any) -> bool:  # noqa: ANN401  a config or the mapping in its file
