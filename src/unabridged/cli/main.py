@@ -10,6 +10,7 @@ import typer
 
 from unabridged import __version__
 from unabridged._errors import UnabridgedError
+from unabridged.cli.adapt import adapt
 from unabridged.cli.audit import audit
 from unabridged.cli.classify import classify, suspects
 from unabridged.cli.console import ERROR, say
@@ -50,6 +51,7 @@ app.command()(show)
 app.command()(remove)
 app.command()(audit)
 app.command()(extend)
+app.command()(adapt)
 app.command()(probe)
 app.add_typer(classify, name="classify")
 app.command()(why)

@@ -143,6 +143,12 @@ class Corpus:
         """(d,) tokens of every document, special ones not counted."""
         return np.diff(self.ends)
 
+    def block(self, pieces: Sequence[Span]) -> Tensor:
+        """(T,) int64, spans of `ids` one after another, special tokens around them."""
+        before, after = (np.array(part, np.int32) for part in self.specials)
+        whole = np.concatenate([before, *(self.ids[a:b] for a, b in pieces), after])
+        return torch.from_numpy(whole.astype(np.int64))
+
     def blocks(
         self,
         length: int,
@@ -206,10 +212,7 @@ class Blocks:
 
     def __getitem__(self, index: int) -> Tensor:
         """Block number `index`."""
-        before, after = self.corpus.specials
-        pieces = [self.corpus.ids[start:end] for start, end in self.places[index]]
-        whole = np.concatenate([np.array(before, np.int32), *pieces, np.array(after, np.int32)])
-        return torch.from_numpy(whole.astype(np.int64))
+        return self.corpus.block(self.places[index])
 
 
 class Source(Protocol):
