@@ -19,12 +19,13 @@ from sysconfig import get_paths
 from unabridged.cli.standard_library import write_all
 
 PACKAGES = (
-    "IPython", "PIL", "accelerate", "bs4", "datasets", "faiss", "fontTools", "hypothesis", "jinja2",
-    "joblib", "lancedb", "markdown", "matplotlib", "mkdocs", "mpmath", "mypy", "networkx", "numpy",
-    "ot", "pandas", "pip", "pyarrow", "pydantic", "pygments", "pytest", "_pytest", "requests", "rich",
-    "scipy", "sentence_transformers", "setuptools", "skimage", "sklearn", "statsmodels", "sympy",
-    "torch", "transformers", "typer", "huggingface_hub", "tokenizers", "regex", "click", "yaml",
-    "urllib3", "watchdog", "anyio", "httpx", "fsspec", "captum", "trak", "nltk", "pyparsing",
+    "IPython", "PIL", "accelerate", "bs4", "datasets", "faiss", "fontTools", "hypothesis",
+    "jinja2", "joblib", "lancedb", "markdown", "matplotlib", "mkdocs", "mpmath", "mypy",
+    "networkx", "numpy", "ot", "pandas", "pip", "pyarrow", "pydantic", "pygments", "pytest",
+    "_pytest", "requests", "rich", "scipy", "sentence_transformers", "setuptools", "skimage",
+    "sklearn", "statsmodels", "sympy", "torch", "transformers", "typer", "huggingface_hub",
+    "tokenizers", "regex", "click", "yaml", "urllib3", "watchdog", "anyio", "httpx", "fsspec",
+    "captum", "trak", "nltk", "pyparsing",
 )  # fmt: skip
 LEFT_OUT = ("tests", "_vendor", "vendored", "testing", "extern", "externals")
 MOST_OF_A_PACKAGE = 120
