@@ -1,0 +1,101 @@
+"""Which keys stand together, which queries stand together, and which keys everybody sees.
+
+Axes: G heads, Nq queries, Nk keys, A groups of queries, T queries of a group, C blocks, B keys of
+a block, s keys that everybody sees, D width of a key, E = D + Dv a key and its value side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unabridged.attention.multipole_far import Blocks, moments
+from unabridged.attention.multipole_tree import block_count, group_count, metric_root, tree_order
+
+__all__ = ["Plan", "Sizes", "make_plan"]
+
+_DELEGATES = 64
+"""Groups of queries, evenly spread over their tree, that say which keys matter to everybody."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many keys a block holds, how many queries a group, how many keys everybody sees."""
+
+    block: int
+    group: int
+    shared: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Queries in groups and keys in blocks.
+
+    Attributes:
+        groups: (G, A, T, D), every query once and the rest of the last slots by repetition.
+        places: (G, Nq), where each query stands among the A·T slots.
+        blocks: the keys of the tree.
+        shared: (G, s, E), the keys that are exact for every query.
+    """
+
+    groups: Tensor
+    places: Tensor
+    blocks: Blocks
+    shared: Tensor
+
+
+def make_plan(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes) -> Plan:
+    """Cut one document: query (G, Nq, D), already scaled, key (G, Nk, D), value (G, Nk, Dv).
+
+    Every leaf holds the same number of keys; what does not divide joins the shared keys, which are
+    those with the largest sum of squared weights over the delegates.
+    """
+    slots, places = _query_slots(query.detach(), key.detach(), sizes.group)
+    groups = _rows(query, slots.flatten(1)).view(*slots.shape, query.shape[-1])
+    wanted = min(sizes.shared, key.shape[1])
+    blocks = block_count(max(1, key.shape[1] - wanted), at_least=sizes.block)
+    size = max(1, (key.shape[1] - wanted) // blocks)
+    pairs = torch.cat([key, value], dim=-1)
+    alone, rest = _split(_importance(groups.detach(), key.detach()), blocks * size)
+    tree = tree_order(_rows(key.detach(), rest) @ metric_root(query.detach()), blocks)
+    inside = _rows(pairs, rest.gather(1, tree)).view(-1, blocks, size, pairs.shape[-1])
+    width = key.shape[-1]
+    return Plan(groups, places, Blocks(inside, moments(inside, width), width), _rows(pairs, alone))
+
+
+def _query_slots(query: Tensor, key: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Slots (G, A, T) that hold indices of queries, and where each query went (G, Nq)."""
+    heads, count, _ = query.shape
+    groups = group_count(count, at_most=size)
+    each = -(-count // groups)
+    spare = groups * each - count
+    repeated = torch.arange(spare, device=query.device) * count // max(1, spare)
+    index = torch.cat([torch.arange(count, device=query.device), repeated])
+    centred = key - key.mean(1, keepdim=True)
+    order = tree_order(query[:, index] @ metric_root(centred), groups)
+    places = torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=query.device).expand_as(order)
+    )
+    return index[order].view(heads, groups, each), places[:, :count]
+
+
+def _importance(groups: Tensor, key: Tensor) -> Tensor:
+    """(G, Nk): the sum over delegates of the squared weight of each key."""
+    step = -(-groups.shape[1] // _DELEGATES)
+    delegates = groups[:, ::step].mean(2)
+    heads = zip(delegates, key, strict=True)
+    return torch.stack([(some @ keys.T).softmax(-1).square().sum(0) for some, keys in heads])
+
+
+def _split(importance: Tensor, inside: int) -> tuple[Tensor, Tensor]:
+    """Indices of the most important keys, and of the `inside` others in their old order."""
+    order = importance.argsort(dim=-1, descending=True, stable=True)
+    alone = importance.shape[1] - inside
+    return order[:, :alone], order[:, alone:].sort(dim=-1).values
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows (G, M, W) of (G, N, W) by (G, M)."""
+    return table.gather(1, index[..., None].expand(-1, -1, table.shape[-1]))
