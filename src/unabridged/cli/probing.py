@@ -77,7 +77,7 @@ def prepare_trial(
     is_collection = (folder / places.MANIFEST).exists()
     place = folder if is_collection else places.named(into) if into else places.beside(folder)
     model = model or _base(place)
-    encoder = LongEncoder(model)
+    encoder = LongEncoder(model, reader="full")
     found = (
         of_collection(Collection.open(folder, if_missing="refuse"), seed=seed)
         if is_collection

@@ -10,7 +10,7 @@ import numpy as np
 
 from unabridged._errors import DocumentError
 from unabridged.collection import Collection
-from unabridged.collection.documents import document_id, read_document, walk
+from unabridged.collection.documents import NothingToRead, document_id, read_document, walk
 from unabridged.probing.needles import MOST_NEEDLES
 from unabridged.probing.task import Source, cut_to
 
@@ -52,6 +52,8 @@ def of_folder(folder: Path, *, seed: int) -> Found:
         path = paths[place]
         try:
             document = read_document(path, folder)
+        except NothingToRead:
+            continue
         except DocumentError as error:
             yield document_id(path, folder), str(error)
         else:
