@@ -94,7 +94,7 @@ def prepare(folder, *, vocabulary, characters):
     folder = Path(folder)
     if not (folder / "tokens" / "corpus.json").exists():
         texts = list(documents(characters))
-        train_tokenizer(texts[::4], vocabulary, folder / "tokenizer")
+        train_tokenizer(texts[::8], vocabulary, folder / "tokenizer")
         Corpus.write(
             folder / "tokens", texts, load_tokenizer(folder / "tokenizer", lowercase=False)
         )
