@@ -11,6 +11,7 @@ import typer
 from unabridged import __version__
 from unabridged._errors import UnabridgedError
 from unabridged.cli.adapt import adapt
+from unabridged.cli.attention import attention
 from unabridged.cli.audit import audit
 from unabridged.cli.classify import classify, suspects
 from unabridged.cli.console import ERROR, say
@@ -53,6 +54,7 @@ app.command()(audit)
 app.command()(extend)
 app.command()(adapt)
 app.command()(probe)
+app.command()(attention)
 app.add_typer(classify, name="classify")
 app.command()(why)
 app.command()(suspects)
