@@ -1,4 +1,5 @@
 import copy
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,10 @@ from reference_residual import residual_attention
 from tiny_models import CONFIGS
 from unabridged._errors import ModelError
 from unabridged.attention.residual import Residual
+from unabridged.encoder.forward import Forward
+from unabridged.encoder.loading import load_weights
+from unabridged.encoder.long_encoder import LongEncoder
+from unabridged.encoder.packing import Block, pack
 from unabridged.encoder.residual import (
     GATE,
     gates_of,
@@ -18,6 +23,7 @@ from unabridged.encoder.residual import (
 )
 from unabridged.encoder.surgery import dissect
 
+WORDS = "The committee read the whole report, page by page."
 FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
 EVERY = pytest.mark.parametrize("family", FAMILIES)
 
@@ -252,3 +258,36 @@ def test_a_layer_alone_is_refused():
     with pytest.raises(ValueError, match="outside of its model"):
         model.encoder(torch.zeros(1, 3, 24))
     assert hasattr(model.encoder.layer[1].attention.self, GATE)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_the_packed_pass_reads_gates(family):
+    model = model_of(family)
+    make_residual(model, gate=0.8)
+    ids = inputs()["input_ids"][:1]
+    packed, _ = pack([Block(ids[0].tolist()), Block(ids[0, :7].tolist())], 0, (1, 1))
+    got = Forward(dissect(model), torch.float32)(packed)
+    wanted = [model(ids).last_hidden_state[0], model(ids[:, :7]).last_hidden_state[0]]
+    for states_of_one in wanted:
+        places = [i for i in range(len(got)) if torch.allclose(got[i], states_of_one[0], atol=1e-4)]
+        assert len(places) == 1
+        found = got[places[0] : places[0] + len(states_of_one)]
+        torch.testing.assert_close(found, states_of_one, rtol=1e-4, atol=5e-5)
+
+
+def test_long_encoders_read_residual_checkpoints(tmp_path, model_folders):
+    plain = LongEncoder(model_folders["bert"], reader="full", dtype="float32")
+    model = load_weights(plain.checkpoint)
+    make_residual(model, gate=1.0)
+    shutil.copytree(plain.checkpoint.folder, tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    open_encoder = LongEncoder(tmp_path / "model", reader="full", dtype="float32")
+    ids = open_encoder._pipeline.tokenizer(WORDS).ids
+    before, after = open_encoder._pipeline.tokenizer.specials
+    whole = torch.tensor([[*before, *ids, *after]])
+    wanted = model(whole).last_hidden_state[0].mean(0)
+    got = torch.from_numpy(open_encoder.encode(WORDS))
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    assert (got - torch.from_numpy(plain.encode(WORDS))).abs().max() > 1e-2
+    with pytest.raises(ModelError, match="this model is residual"):
+        LongEncoder(tmp_path / "model", reader="full", attention="exact")

@@ -23,6 +23,7 @@ from transformers.activations import ACT2FN
 
 from unabridged._errors import ModelError
 from unabridged.attention.protocol import Attention
+from unabridged.attention.residual import Carried, Residual
 from unabridged.encoder.surgery import Architecture, Layer
 
 __all__ = ["SLICE_ROWS", "Forward", "Pack", "Tile"]
@@ -80,10 +81,11 @@ class Forward:
     Args:
         architecture: the named parts of the model.
         dtype: torch.float32 or torch.bfloat16; layer norms of the embeddings stay in float32.
-        attention: how values are mixed; None for PyTorch's own fused attention.
+        attention: how values are mixed; None for PyTorch's own fused attention, or, in a model
+            with gates, for residual attention.
 
     Raises:
-        ModelError: an attention of choice for a model with relative position biases.
+        ModelError: an attention of choice for a model with relative position biases or gates.
     """
 
     def __init__(
@@ -93,6 +95,11 @@ class Forward:
             raise ModelError(
                 "attention: this model adds a bias of relative positions to every score (MPNet), "
                 f"which {type(attention).__name__} does not know; leave the attention out."
+            )
+        if attention is not None and architecture.gates:
+            raise ModelError(
+                "attention: this model is residual, its layers hand scores on, and "
+                f"{type(attention).__name__} does not take them; leave the attention out."
             )
         self._architecture = architecture
         self._dtype = dtype
@@ -113,14 +120,16 @@ class Forward:
                 for ids, positions in zip(cut(pack.ids), cut(pack.positions), strict=True)
             ]
         )
+        handed_on = [_HandedOn(self._architecture.gates) for _ in pack.tiles]
         for block in self._blocks:
             qkv = _join([block.qkv(rows) for rows in cut(states)])
-            attended = _join([self._attend(qkv, tile) for tile in pack.tiles])
+            tiles = zip(pack.tiles, handed_on, strict=True)
+            attended = _join([self._attend(qkv, tile, scores) for tile, scores in tiles])
             parts = zip(cut(states), cut(attended), strict=True)
             states = _join([block.mix(rows, seen) for rows, seen in parts])
         return states
 
-    def _attend(self, qkv: Tensor, tile: Tile) -> Tensor:
+    def _attend(self, qkv: Tensor, tile: Tile, scores: _HandedOn) -> Tensor:
         heads = self._architecture.heads
         own = qkv[tile.rows].view(tile.blocks, tile.length, -1)  # (B, Tq, 3D)
         query, key, value = own.chunk(3, dim=-1)
@@ -132,7 +141,9 @@ class Forward:
             for part in (query, key, value)
         )
         scale = tile.temperature / math.sqrt(query.shape[-1])
-        if self._attention is None:
+        if self._architecture.gates:
+            mixed = scores.read(query, key, value, scale)
+        elif self._attention is None:
             mixed = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=self._bias(tile), scale=scale
             )
@@ -145,6 +156,22 @@ class Forward:
         if bias is None:
             return None
         return bias(tile.query_positions, tile.key_positions)[None].to(self._dtype)
+
+
+class _HandedOn:
+    """What the layers of a residual model hand on, of one tile in one pass."""
+
+    def __init__(self, gates: Sequence[Tensor]) -> None:
+        self._gates = iter(gates)
+        self._earlier: Carried | None = None
+
+    def read(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """The next layer's mixed values (B, H, T, D/H)."""
+        gate = 0.0 if self._earlier is None else next(self._gates)
+        mixed, self._earlier = Residual().read(
+            query, key, value, earlier=self._earlier, gate=gate, scale=scale
+        )
+        return mixed
 
 
 class _Block:

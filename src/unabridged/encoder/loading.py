@@ -9,12 +9,15 @@ from transformers.utils import logging as transformers_logging
 
 from unabridged._errors import ModelError
 from unabridged.encoder.checkpoint import Checkpoint
+from unabridged.encoder.residual import restore_residual
 
 __all__ = ["load_weights"]
 
 
 def load_weights(checkpoint: Checkpoint) -> PreTrainedModel:
     """The encoder of a checkpoint, in float32 and evaluation mode, with every weight present.
+
+    One that was saved as residual is residual again.
 
     Raises:
         ModelError: a damaged file, or weights that are missing and would be drawn at random.
@@ -36,6 +39,7 @@ def load_weights(checkpoint: Checkpoint) -> PreTrainedModel:
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
+    restore_residual(model, checkpoint.transformer)
     missing = [name for name in report["missing_keys"] if "pooler" not in name]
     if missing:
         raise ModelError(

@@ -26,12 +26,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from unabridged._errors import ModelError
 from unabridged.attention.residual import Carried, Residual
 from unabridged.encoder.registry import padding_mask
-from unabridged.encoder.surgery import Architecture, dissect
+from unabridged.encoder.surgery import GATE, Architecture, dissect
 
 __all__ = ["GATE", "RESIDUAL", "gates_of", "is_residual", "make_residual", "restore_residual"]
-
-GATE = "residual_gate"
-"""Name of the parameter (H,) in the attention of every layer but the first."""
 
 RESIDUAL = "unabridged_residual"
 """Name under which a config remembers that its model is residual, and how it is computed."""

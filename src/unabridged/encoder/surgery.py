@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from unabridged._errors import ModelError
 
 __all__ = [
     "FAMILIES",
+    "GATE",
     "Architecture",
     "Layer",
     "check_lengthenable",
@@ -26,6 +27,9 @@ __all__ = [
     "position_rows",
     "with_positions",
 ]
+
+GATE = "residual_gate"
+"""Name of the parameter (H,) in the attention of a residual model's layers but the first."""
 
 PositionBias = Callable[[Tensor, Tensor], Tensor]
 """(Tq,) and (Tk,) positions to an additive bias (H, Tq, Tk) on the scaled scores."""
@@ -56,6 +60,7 @@ class Architecture:
         activation: name of the activation in the feed-forward part.
         positions: how many positions the table holds for text and special tokens.
         position_bias: MPNet's relative bias, else None.
+        gates: of a residual model, (H,) each, from the second layer on; else none.
     """
 
     embed: Callable[[Tensor, Tensor], Tensor]
@@ -64,6 +69,7 @@ class Architecture:
     activation: str
     positions: int
     position_bias: PositionBias | None = None
+    gates: tuple[Tensor, ...] = ()
 
     @property
     def width(self) -> int:
@@ -89,7 +95,12 @@ def dissect(model: PreTrainedModel) -> Architecture:
         raise ModelError(
             f"model: position_embedding_type {kind!r} is not supported; wanted 'absolute'."
         )
-    return FAMILIES[family](model)
+    return replace(FAMILIES[family](model), gates=_gates(model))
+
+
+def _gates(model: PreTrainedModel) -> tuple[Tensor, ...]:
+    found: list[Any] = [module for module in model.modules() if hasattr(module, GATE)]
+    return tuple(getattr(each, GATE) for each in sorted(found, key=lambda m: m.residual_layer))
 
 
 def _bert(model: PreTrainedModel) -> Architecture:
