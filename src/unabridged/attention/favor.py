@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unabridged.attention.arguments import checked_scale
 from unabridged.attention.features import Directions, Kind, Sampler, draw
-from unabridged.attention.invariances import Invariances, second_moment_of_sums, settle
+from unabridged.attention.invariances import Cloud, Frame, Invariances, settle
 from unabridged.attention.linear import FeatureMap, ratio_of_sums
 from unabridged.attention.prefix import ratio_of_prefix_sums
 from unabridged.attention.trigonometric import ratio_of_waves
@@ -22,6 +22,7 @@ _CHOICES = {
     "directions": ("orthogonal", "independent", "paired"),
     "invariances": ("none", "keys", "centred", "monge"),
 }
+_FORESEEN = {"favor+": 0.0, "trigonometric": 0.0}
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,14 @@ class Favor:
             self._check_causal()
         work = torch.float64 if query.dtype == torch.float64 else torch.float32
         heads = _Heads.of(query.to(work), key.to(work), key_mask, factor, self)
-        sides = heads.query, heads.key, heads.log_weight, value.to(work)
-        grouped = [x.flatten(0, 1) for x in sides]
+        sides = (x.flatten(0, 1) for x in (*heads.seen_keys(), value.to(work)))
+        rows = heads.queries.points.flatten(0, 1)
         if self.kind == "trigonometric":
-            mixed = ratio_of_waves(self._draw(heads.query), *grouped)
+            mixed = ratio_of_waves(self._map(heads), rows, *sides)
         elif causal:
-            mixed = ratio_of_prefix_sums(self._map(heads), *grouped)
+            mixed = ratio_of_prefix_sums(self._map(heads), rows, *sides)
         else:
-            mixed = ratio_of_sums(self._map(heads), *grouped)
+            mixed = ratio_of_sums(self._map(heads), rows, *sides)
         return mixed.reshape(*query.shape[:3], value.shape[3]).to(query.dtype)
 
     def predicted_variance(
@@ -154,7 +155,7 @@ class Favor:
                 "e^t (1 - e^-t)² / 2 and has no mean in closed form; ask one of the positive kinds."
             )
         heads = _Heads.of(query, key, key_mask, factor, self)
-        return self._sampler(heads).log_variance(heads.second_moment()).expm1()
+        return heads.sampler().log_variance(heads.second_moment()).expm1()
 
     def redrawn(self, seed: int) -> Favor:
         """The same settings with other random directions."""
@@ -163,36 +164,23 @@ class Favor:
     @property
     def _foreseen(self) -> float | None:
         """E|q+k|² that the sampler is made for; None where it is measured."""
-        return 0.0 if self.kind == "favor+" else self.spread
-
-    def _sampler(self, heads: _Heads) -> Sampler:
-        if self._foreseen is None:
-            return Sampler.of(self.kind, heads.second_moment())
-        shape = *heads.query.shape[:2], 1
-        spread = heads.query.new_full(shape, self._foreseen, dtype=torch.float64)
-        return Sampler.isotropic(spread, heads.query.shape[3])
+        return self.spread if self.kind == "favor++" else _FORESEEN.get(self.kind)
 
     @torch.no_grad()
     def _map(self, heads: _Heads) -> FeatureMap:
-        drawn = self._draw(heads.query).double()
-        directions, importance = self._sampler(heads).features(drawn)
-        directions, importance = (
-            x.to(heads.query.dtype).flatten(0, 1) for x in (directions, importance)
-        )
-        return FeatureMap(directions, importance.unsqueeze(1))
-
-    def _draw(self, like: Tensor) -> Tensor:
         drawn = draw(
             self.features,
-            like.shape[3],
+            heads.width,
             directions=self.directions,
             seed=self.seed,
             redraws=self.redraws,
         )
-        return drawn.to(like)
+        directions, importance = heads.sampler().features(drawn.to(heads.queries.points.device))
+        return heads.map(directions, importance.unsqueeze(-2))
 
     def _check_causal(self) -> None:
-        if self.invariances != "none" or self._foreseen is None:
+        looks = self.invariances != "none" or self._foreseen is None
+        if looks or self.kind == "trigonometric":
             raise ValueError(
                 f"Favor: kind {self.kind!r} with invariances {self.invariances!r} looks at the "
                 "whole text and cannot be causal; pass invariances='none' with kind='favor+', or "
@@ -202,31 +190,65 @@ class Favor:
 
 @dataclass(frozen=True, eq=False)
 class _Heads:
-    """Scaled queries and keys, looked at from their frame, and log weights of the keys."""
+    """Queries and keys of a call, and the frame they are looked at from.
 
-    query: Tensor
-    key: Tensor
-    log_weight: Tensor
-    key_mask: Tensor | None
+    The root of the scale goes to either side, so that |q| and |k| are of one size.
+    """
+
+    queries: Cloud
+    keys: Cloud
+    frame: Frame
+    settings: Favor
 
     @staticmethod
     def of(
         query: Tensor, key: Tensor, key_mask: Tensor | None, factor: float, settings: Favor
     ) -> _Heads:
-        """The root of the factor goes to either side, so that |q| and |k| are of one size."""
+        """As many queries as keys are taken to be the same tokens, and masked together.
+
+        Where they are not, the statistics are those of other queries, which is as exact.
+        """
         root = abs(factor) ** 0.5
-        query, key = query * math.copysign(root, factor), key * root
-        frame = settle(query, key, key_mask=key_mask, invariances=settings.invariances)
-        moved = frame.keys(key)
-        sign = 0.5 if settings.kind == "trigonometric" else -0.5
-        log_weight = sign * moved.square().sum(-1, keepdim=True)
-        shifted = frame.log_weights(key)
-        if shifted is not None:
-            log_weight = log_weight + shifted
-        if key_mask is not None:
-            log_weight = log_weight.masked_fill(~key_mask[:, None, :, None], -torch.inf)
-        return _Heads(frame.queries(query), moved, log_weight, key_mask)
+        rows = key_mask if query.shape[2] == key.shape[2] else None
+        queries = Cloud(query, rows, math.copysign(root, factor))
+        keys = Cloud(key, key_mask, root)
+        return _Heads(queries, keys, settle(queries, keys, settings.invariances), settings)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.queries.points.shape[3]
 
     def second_moment(self) -> Tensor:
         """(B, H, D, D) float64 of the sums q + k."""
-        return second_moment_of_sums(self.query, self.key, self.key_mask)
+        return self.frame.second_moment(self.queries, self.keys)
+
+    def sampler(self) -> Sampler:
+        """How the features of every head are drawn."""
+        foreseen = self.settings._foreseen
+        if foreseen is None:
+            return Sampler.of(self.settings.kind, self.second_moment())
+        query = self.queries.points
+        spread = query.new_full((*query.shape[:2], 1), foreseen, dtype=torch.float64)
+        return Sampler.isotropic(spread, self.width)
+
+    def map(self, directions: Tensor, offset: Tensor) -> FeatureMap:
+        """The frame of the queries goes into their directions: queries themselves stay put."""
+        query_directions = directions
+        if self.frame.query_basis is not None:
+            query_directions = directions @ self.frame.query_basis
+        if self.frame.query_shift is not None:
+            offset = offset - self.frame.query_shift @ query_directions.mT
+        sides = self.queries.scale * query_directions, directions, offset
+        return FeatureMap(*(x.to(self.queries.points.dtype).flatten(0, 1) for x in sides))
+
+    def seen_keys(self) -> tuple[Tensor, Tensor]:
+        """Keys as seen from the frame, and their logarithmic weights, -inf where masked."""
+        key, shifted = self.frame.keys(self.keys.scale * self.keys.points)
+        sign = 0.5 if self.settings.kind == "trigonometric" else -0.5
+        log_weight = sign * key.square().sum(-1, keepdim=True)
+        if shifted is not None:
+            log_weight = log_weight + shifted
+        if self.keys.real is not None:
+            log_weight = log_weight.masked_fill(~self.keys.real[:, None, :, None], -torch.inf)
+        return key, log_weight

@@ -91,8 +91,8 @@ def best_rho(spread: Tensor, width: int) -> Tensor:
     Returns:
         (...,) in (0, 1]; 1 is FAVOR+.
 
-    >>> best_rho(torch.tensor([0.0, 3.0]), 3)
-    tensor([1.0000, 0.3333])
+    >>> best_rho(torch.tensor([0.0, 1.0]), 1)
+    tensor([1.0000, 0.2808])
 
     Reference: Likhosherstov et al. (2022), Chefs' random tables, theorem 4, with
     ρ = 1 / (1 - 8A); Likhosherstov et al. (2023), FAVOR#, theorem 3.2, per axis.

@@ -10,139 +10,141 @@ the variance of features, which grows with |q+k|². The means as a and b, and th
 sides get one covariance, make E|q|² + E|k|² least: T'T is then the Monge map that carries the
 Gaussian of the keys onto the one of the queries.
 
-Statistics are taken per text and head, over real keys, in float64, and carry no gradient.
+Statistics are taken per text and head, over real tokens, in float64, and carry no gradient.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["Frame", "Invariances", "second_moment_of_sums", "settle"]
+__all__ = ["Cloud", "Frame", "Invariances", "settle"]
 
 Invariances = Literal["none", "keys", "centred", "monge"]
+
+_ROWS = 1024
+"""Rows that are turned to float64 at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """The queries, or the keys, of every head, and their first two moments when asked for.
+
+    Attributes:
+        points: (B, H, N, D).
+        real: (B, N) bool, which of them count; None for all.
+        scale: what they are to be multiplied by; the moments are, the points are not.
+    """
+
+    points: Tensor
+    real: Tensor | None
+    scale: float
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(B, H, 1, D) float64; zero where no point is real."""
+        points = self.points.detach()
+        if self.real is not None:
+            points = points * self.real[:, None, :, None]
+        return self.scale * points.sum(2, keepdim=True, dtype=torch.float64) / self._count
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """(B, H, D, D) float64."""
+        points, middle = self.points.detach(), self.mean / self.scale
+        batch, heads, n, width = points.shape
+        scatter = middle.new_zeros(batch, heads, width, width)
+        for at in range(0, n, _ROWS):
+            rows = slice(at, at + _ROWS)
+            part = points[:, :, rows].double() - middle
+            if self.real is not None:
+                part *= self.real[:, None, rows, None]
+            scatter += part.mT @ part
+        return self.scale**2 * scatter / self._count
+
+    @property
+    def _count(self) -> Tensor | int:
+        if self.real is None:
+            return self.points.shape[2]
+        return self.real.sum(-1).clamp_min(1)[:, None, None, None]
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where queries and keys are looked at from; None is zero, or the identity.
+    """Where queries and keys are looked at from, in float64; None is zero, or the identity.
 
     Attributes:
         query_shift: (B, H, 1, D) a.
         key_shift: (B, H, 1, D) b.
+        query_basis: (B, H, D, D) T^-T; queries become T^-T(q - a).
         key_basis: (B, H, D, D) T; keys become T(k - b).
-        query_basis: (B, H, D, D) T^-T.
     """
 
     query_shift: Tensor | None = None
     key_shift: Tensor | None = None
-    key_basis: Tensor | None = None
     query_basis: Tensor | None = None
+    key_basis: Tensor | None = None
 
-    def queries(self, query: Tensor) -> Tensor:
-        """(B, H, Nq, D): T^-T(q - a)."""
-        return _moved(query, self.query_shift, self.query_basis)
+    def keys(self, key: Tensor) -> tuple[Tensor, Tensor | None]:
+        """T(k - b) of scaled keys (B, H, Nk, D), and their log weights a·(k - b) (B, H, Nk, 1)."""
+        if self.key_shift is not None:
+            key = key - self.key_shift.to(key.dtype)
+        weights = None if self.query_shift is None else key @ self.query_shift.to(key.dtype).mT
+        return key if self.key_basis is None else key @ self.key_basis.to(key.dtype).mT, weights
 
-    def keys(self, key: Tensor) -> Tensor:
-        """(B, H, Nk, D): T(k - b)."""
-        return _moved(key, self.key_shift, self.key_basis)
-
-    def log_weights(self, key: Tensor) -> Tensor | None:
-        """(B, H, Nk, 1): a·(k - b), what a shift of the queries leaves to the keys."""
-        if self.query_shift is None:
-            return None
-        centred = _moved(key, self.key_shift, None)
-        return centred @ self.query_shift.to(key.dtype).mT
-
-
-def _moved(x: Tensor, shift: Tensor | None, basis: Tensor | None) -> Tensor:
-    x = x if shift is None else x - shift.to(x.dtype)
-    return x if basis is None else x @ basis.to(x.dtype).mT
+    def second_moment(self, queries: Cloud, keys: Cloud) -> Tensor:
+        """(B, H, D, D): the mean over all pairs of (q+k)(q+k)', as both are seen from here."""
+        moment = _congruent(self.query_basis, queries.covariance)
+        moment = moment + _congruent(self.key_basis, keys.covariance)
+        if self.query_shift is not None:
+            return moment
+        # No choice of invariances shifts the queries alone, and a basis comes after both shifts.
+        middle = queries.mean if self.key_shift is not None else queries.mean + keys.mean
+        return moment + middle.mT @ middle
 
 
-@torch.no_grad()
-def settle(
-    query: Tensor, key: Tensor, *, key_mask: Tensor | None, invariances: Invariances
-) -> Frame:
+def settle(queries: Cloud, keys: Cloud, invariances: Invariances) -> Frame:
     """The frame that a choice of invariances gives these heads.
 
     Args:
-        query: (B, H, Nq, D), scaled.
-        key: (B, H, Nk, D), scaled.
-        key_mask: (B, Nk) bool or None. Where there are as many queries as keys, they are taken to
-            be the same tokens, and queries of masked ones count no more than those.
+        queries: as they are multiplied by keys.
+        keys: likewise.
         invariances: "none"; "keys": keys are centred; "centred": queries too; "monge": and both
             sides get one covariance, diagonal.
     """
     if invariances == "none":
         return Frame()
-    weights = _shares(key, key_mask)
-    key_mean = _mean(key, weights)
     if invariances == "keys":
-        return Frame(key_shift=key_mean)
-    rows = key_mask if query.shape[2] == key.shape[2] else None
-    query_weights = _shares(query, rows)
-    query_mean = _mean(query, query_weights)
+        return Frame(key_shift=keys.mean)
     if invariances == "centred":
-        return Frame(query_mean, key_mean)
-    centred = key.double() - key_mean
-    keys = _scatter(centred, weights)
-    queries = _scatter(query.double() - query_mean, query_weights)
-    eps = torch.finfo(key.dtype).eps
-    rounding = eps * _trace(keys) + 4 * eps**2 * key_mean.square().sum(-1, keepdim=True)
-    key_basis, query_basis = _balanced(keys, queries, rounding, eps)
+        return Frame(queries.mean, keys.mean)
+    query_basis, key_basis = _balanced(queries, keys)
     # A sign for every axis, so that a change of basis beforehand gives the same axes again.
-    skewness = _mean((centred @ key_basis.mT) ** 3, weights)
-    sign = torch.where(skewness < 0, -1.0, 1.0).mT
-    return Frame(query_mean, key_mean, sign * key_basis, sign * query_basis)
+    sign = torch.where(queries.mean @ query_basis.mT < 0, -1.0, 1.0).mT
+    return Frame(queries.mean, keys.mean, sign * query_basis, sign * key_basis)
 
 
-@torch.no_grad()
-def second_moment_of_sums(query: Tensor, key: Tensor, key_mask: Tensor | None) -> Tensor:
-    """(B, H, D, D) float64: the mean of (q+k)(q+k)' over all pairs, from sums over each alone."""
-    rows = key_mask if query.shape[2] == key.shape[2] else None
-    moments, means = [], []
-    for x, mask in ((query, rows), (key, key_mask)):
-        weights = _shares(x, mask)
-        moments.append(_scatter(x.double(), weights))
-        means.append(_mean(x, weights))
-    cross = means[0].mT @ means[1]
-    return moments[0] + moments[1] + cross + cross.mT
-
-
-def _shares(x: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, 1, N, 1) float64 weights that sum to 1, or are all zero where nothing is real."""
-    if mask is None:
-        return x.new_full((1, 1, 1, 1), 1 / x.shape[2], dtype=torch.float64)
-    share = mask.double() / mask.sum(-1, keepdim=True).clamp_min(1)
-    return share[:, None, :, None]
-
-
-def _mean(x: Tensor, weights: Tensor) -> Tensor:
-    return (x.double() * weights).sum(2, keepdim=True)
-
-
-def _scatter(x: Tensor, weights: Tensor) -> Tensor:
-    return (x * weights).mT @ x
-
-
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-
-
-def _balanced(keys: Tensor, queries: Tensor, rounding: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """T and T^-T with T Sk T' = T^-T Sq T^-1 diagonal, from one Cholesky factor and one eigh.
+def _balanced(queries: Cloud, keys: Cloud) -> tuple[Tensor, Tensor]:
+    """T^-T and T with T^-T Sq T^-1 = T Sk T' diagonal, from one Cholesky factor and one eigh.
 
     With Sk = LL' and L' Sq L = U Λ U', T = Λ^¼ U' L^-1; both covariances become Λ^½. Directions
     that hold nothing but rounding are held open by it: any T is exact, so that costs no accuracy.
     """
+    eps = torch.finfo(keys.points.dtype).eps
     tiny = torch.finfo(torch.float32).tiny
-    eye = torch.eye(keys.shape[-1], dtype=keys.dtype, device=keys.device)
-    root = torch.linalg.cholesky(keys + (rounding + tiny) * eye)
-    values, turn = torch.linalg.eigh(root.mT @ queries @ root)
+    trace = keys.covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    rounding = eps * trace + 4 * eps**2 * keys.mean.square().sum(-1, keepdim=True) + tiny
+    eye = torch.eye(keys.points.shape[3], dtype=trace.dtype, device=trace.device)
+    root = torch.linalg.cholesky(keys.covariance + rounding * eye)
+    values, turn = torch.linalg.eigh(root.mT @ queries.covariance @ root)
     fourth = values.clamp_min(eps * values[..., -1:].clamp_min(tiny)) ** 0.25
     inward = torch.linalg.solve_triangular(root.mT, turn, upper=True).mT
-    return fourth.unsqueeze(-1) * inward, (root @ turn).mT / fourth.unsqueeze(-1)
+    return (root @ turn).mT / fourth.unsqueeze(-1), fourth.unsqueeze(-1) * inward
+
+
+def _congruent(basis: Tensor | None, covariance: Tensor) -> Tensor:
+    return covariance if basis is None else basis @ covariance @ basis.mT

@@ -30,20 +30,22 @@ _TILE = 1 << 18
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Linear log features: a = q · directions' + importance, b = k · directions' + log weight.
+    """Linear log features, a = q · query_directions' + offset, b = k · directions' + log weight.
 
     Attributes:
-        directions: (G, m, d).
-        importance: (G, 1, m), all of it on the side of the queries.
+        query_directions: (G, m, d).
+        directions: (G, m, d), those of the keys.
+        offset: (G, 1, m), all that belongs to a feature alone, kept on the side of the queries.
     """
 
+    query_directions: Tensor
     directions: Tensor
-    importance: Tensor
+    offset: Tensor
 
     def query_logs(self, query: Tensor, ceiling: Tensor, heads: slice) -> Tensor:
         """(g, n, m): a + c, the largest of every row taken out."""
-        offset = self.importance[heads] + ceiling
-        logs = torch.baddbmm(offset, query, self.directions[heads].mT)
+        offset = self.offset[heads] + ceiling
+        logs = torch.baddbmm(offset, query, self.query_directions[heads].mT)
         return logs.sub_(logs.detach().amax(-1, keepdim=True))
 
     def key_logs(self, key: Tensor, log_weight: Tensor, heads: slice) -> Tensor:
@@ -114,7 +116,7 @@ class _RatioOfSums(torch.autograd.Function):
             features = maps.query_logs(query[heads, rows], ceiling[heads], heads).exp_()
             d_sums[heads] += features.mT @ d_both[heads, rows]
             d_logs = (d_both[heads, rows] @ sums[heads].mT).mul_(features)
-            d_query[heads, rows] = d_logs @ maps.directions[heads]
+            d_query[heads, rows] = d_logs @ maps.query_directions[heads]
         d_key, d_log_weight = torch.empty_like(key), torch.empty_like(log_weight)
         d_value = torch.empty_like(value)
         ones = with_ones(value)

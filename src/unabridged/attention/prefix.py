@@ -109,8 +109,8 @@ class _Chunk:
         """(n, v + 1) of head g, with a scale of its own for every pair of a query and a key."""
         head = slice(g, g + 1)
         least = torch.finfo(self.logs.dtype).min / 8
-        offset = self.maps.importance[head]
-        raw = torch.baddbmm(offset, self.query[head], self.maps.directions[head].mT)[0]
+        directions = self.maps.query_directions[head].mT
+        raw = torch.baddbmm(self.maps.offset[head], self.query[head], directions)[0]
         behind = raw + past.ceiling[g]
         behind_top = behind.detach().amax(-1, keepdim=True)
         pairs = raw[:, None] + self.logs[g].clamp_min(least)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unabridged.attention.linear import nonzero, with_ones
+from unabridged.attention.linear import FeatureMap, nonzero, with_ones
 
 __all__ = ["ratio_of_waves"]
 
@@ -19,12 +19,12 @@ _CLEAR = 4.0
 
 
 def ratio_of_waves(
-    directions: Tensor, query: Tensor, key: Tensor, log_weight: Tensor, value: Tensor
+    maps: FeatureMap, query: Tensor, key: Tensor, log_weight: Tensor, value: Tensor
 ) -> Tensor:
     """Values mixed by estimates of e^{log weight - |q-k|²/2}.
 
     Args:
-        directions: (m, d).
+        maps: their offset is a phase of the queries.
         query: (G, n, d).
         key: (G, k, d).
         log_weight: (G, k, 1); -inf for a masked key.
@@ -42,16 +42,16 @@ def ratio_of_waves(
     least = torch.finfo(key.dtype).min
     ceiling = log_weight.detach().amax(1, keepdim=True).clamp_min(least)
     weight = (log_weight - ceiling).exp()
-    sums = (_waves(key, directions) * weight).mT @ with_ones(value)
-    waves = _waves(query, directions)
+    angles = torch.bmm(key, maps.directions.mT)
+    sums = (_waves(angles) * weight).mT @ with_ones(value)
+    waves = _waves(torch.baddbmm(maps.offset, query, maps.query_directions.mT))
     _refuse_unsafe(waves, sums[..., -1:])
     both = waves @ sums
     return both[..., :-1] / nonzero(both[..., -1:])
 
 
-def _waves(x: Tensor, directions: Tensor) -> Tensor:
+def _waves(angles: Tensor) -> Tensor:
     """(G, n, 2m)."""
-    angles = x @ directions.mT
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
