@@ -10,6 +10,8 @@ from reference_residual import residual_attention
 from tiny_models import CONFIGS
 from unabridged._errors import ModelError
 from unabridged.attention.residual import Residual
+from unabridged.encoder.checkpoint import find_checkpoint
+from unabridged.encoder.extension import extend
 from unabridged.encoder.forward import Forward
 from unabridged.encoder.loading import load_weights
 from unabridged.encoder.long_encoder import LongEncoder
@@ -291,3 +293,32 @@ def test_long_encoders_read_residual_checkpoints(tmp_path, model_folders):
     assert (got - torch.from_numpy(plain.encode(WORDS))).abs().max() > 1e-2
     with pytest.raises(ModelError, match="this model is residual"):
         LongEncoder(tmp_path / "model", reader="full", attention="exact")
+
+
+@EVERY
+def test_extended_with_gates_is_the_same_model_to_everybody(family, model_folders, tmp_path):
+    made = extend(
+        model_folders[family], tmp_path / "longer", max_length=101, residual_attention=True
+    )
+    assert made.short_difference <= 1e-5
+    ids = torch.randint(5, 35, (2, 61), generator=torch.Generator().manual_seed(0))
+    stock = AutoModel.from_pretrained(made.folder).eval()(input_ids=ids).last_hidden_state
+    ours = load_weights(find_checkpoint(made.folder))
+    assert [gate.tolist() for gate in gates_of(ours)] == [[0.0, 0.0], [0.0, 0.0]]
+    torch.testing.assert_close(ours(input_ids=ids).last_hidden_state, stock, rtol=0, atol=1e-5)
+    assert "to be opened by training" in (made.folder / "README.md").read_text()
+
+
+def test_extending_twice_keeps_the_gates(model_folders, tmp_path):
+    once = extend(model_folders["bert"], tmp_path / "a", max_length=101, residual_attention=True)
+    twice = extend(once.folder, tmp_path / "b", max_length=131)
+    assert len(gates_of(load_weights(find_checkpoint(twice.folder)))) == 2
+    with pytest.raises(ModelError, match="has gates already"):
+        extend(once.folder, tmp_path / "c", max_length=131, residual_attention=True)
+    assert not (tmp_path / "c").exists()
+
+
+def test_what_is_unable_is_not_extended_with_gates(model_folders, tmp_path):
+    with pytest.raises(ModelError, match="albert is unable"):
+        extend(model_folders["albert"], tmp_path / "a", max_length=101, residual_attention=True)
+    assert not (tmp_path / "a").exists()

@@ -20,6 +20,7 @@ from unabridged._errors import ModelError
 from unabridged.encoder.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from unabridged.encoder.loading import load_weights
 from unabridged.encoder.model_card import model_card
+from unabridged.encoder.residual import RESIDUAL, closed_gates
 from unabridged.encoder.surgery import check_lengthenable, position_rows, with_positions
 from unabridged.positions import SCHEMES, Scheme, default_base, sinusoidal
 
@@ -43,6 +44,7 @@ class Extension:
         base: how many rows the scheme built on; None for sinusoids.
         positions_before: tokens, special ones included, that the source took.
         positions: the same of the new model.
+        gates: where those of residual attention stand; None where there are none.
         short_difference: largest difference of any token state between the two models on one
             input that fills the old table; measured on the saved files.
     """
@@ -55,6 +57,7 @@ class Extension:
     base: int | None
     positions_before: int
     positions: int
+    gates: str | None = None
     short_difference: float = float("nan")
 
 
@@ -66,6 +69,7 @@ def extend(
     scheme: Scheme = "hierarchical",
     alpha: float | None = None,
     base: int | None = None,
+    residual_attention: bool = False,
 ) -> Extension:
     """Give a BERT-type encoder more positions, and save it as a stock checkpoint.
 
@@ -88,10 +92,13 @@ def extend(
         alpha: of the hierarchical schemes, in (0, 1) and not 0.5; None for 0.4.
         base: how many rows to build on, from row 1 on; None for all but the first and last two.
             Fewer may serve a model whose later rows were hardly trained.
+        residual_attention: whether to put gates into the layers, all at 0, so that training may
+            let layers add the scores of those before (RealFormer). The model is the same while
+            they are 0; once they are not, only this package reads it as it was trained.
 
     Raises:
-        ModelError: no such model, a damaged one, one without a table of absolute positions, or
-            `out` exists.
+        ModelError: no such model, a damaged one, one without a table of absolute positions, one
+            that is unable to be residual, or `out` exists.
         ValueError: max_length below the table or above the capacity, alpha or base out of range.
 
     >>> with tempfile.TemporaryDirectory() as place:
@@ -117,7 +124,12 @@ def extend(
         positions=max_length,
     )
     longer, plan = _lengthened(rows, plan)
-    return _write_at_once(checkpoint, plan, *with_positions(config, weights, longer))
+    settings, weights = with_positions(config, weights, longer)
+    if residual_attention:
+        weights = {**weights, **closed_gates(config, weights)}
+        settings = {**settings, RESIDUAL: {}}
+        plan = replace(plan, gates="gates of all layers at 0, to be opened by training")
+    return _write_at_once(checkpoint, plan, settings, weights)
 
 
 def _find(model: str | os.PathLike[str] | None) -> Checkpoint:

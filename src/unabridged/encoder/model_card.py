@@ -39,6 +39,7 @@ def model_card(made: Mapping[str, Any], *, original: str, stock: bool) -> str:
         "scheme": made["scheme"],
         "α": made["alpha"],
         "base B": made["base"],
+        "residual attention": made["gates"],
         "largest change of a token state on an input that fills the old table, as measured": (
             f"{made['short_difference']:.2g}"
         ),

@@ -21,14 +21,27 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from unabridged._errors import ModelError
 from unabridged.attention.residual import Carried, Residual
 from unabridged.encoder.registry import padding_mask
-from unabridged.encoder.surgery import GATE, Architecture, dissect
+from unabridged.encoder.surgery import GATE, dissect, query_weights
 
-__all__ = ["GATE", "RESIDUAL", "gates_of", "is_residual", "make_residual", "restore_residual"]
+__all__ = [
+    "GATE",
+    "RESIDUAL",
+    "closed_gates",
+    "gates_of",
+    "is_residual",
+    "make_residual",
+    "restore_residual",
+]
 
 RESIDUAL = "unabridged_residual"
 """Name under which a config remembers that its model is residual, and how it is computed."""
@@ -162,6 +175,32 @@ def restore_residual(model: PreTrainedModel, folder: Path) -> tuple[nn.Parameter
     return gates
 
 
+def closed_gates(config: PretrainedConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gates at 0, by the names that they have among a plain checkpoint's weights.
+
+    Raises:
+        ModelError: the family is unable to be residual, or the weights hold gates already.
+    """
+    _check_able(config)
+    if any(name.endswith(GATE) for name in weights):
+        raise ModelError("residual attention: the checkpoint has gates already; leave it out.")
+    names = query_weights(weights)[1:]
+    heads = config.num_attention_heads
+    return {
+        f"{name.removesuffix('.weight').rpartition('.')[0]}.{GATE}": torch.zeros(heads)
+        for name in names
+    }
+
+
+def _check_able(config: PretrainedConfig) -> None:
+    family = config.model_type
+    if family in _UNABLE:
+        raise ModelError(
+            f"residual attention: {family} is unable to have it: {_UNABLE[family]}; wanted BERT, "
+            "RoBERTa, XLM-R, CamemBERT, DistilBERT or ELECTRA."
+        )
+
+
 def _gate_names(model: nn.Module) -> list[str]:
     """In order of layers."""
     order = {id(gate): place for place, gate in enumerate(gates_of(model))}
@@ -179,10 +218,8 @@ def _stored_gates(folder: Path) -> dict[str, Tensor]:
 
 def _attentions(body: PreTrainedModel) -> list[Any]:
     """The modules that ask transformers for attention, in order of layers."""
-    family = body.config.model_type
-    if family in _UNABLE:
-        raise ModelError(f"make_residual: {family} cannot be made residual: {_UNABLE[family]}.")
-    architecture: Architecture = dissect(body)
+    _check_able(body.config)
+    architecture = dissect(body)
     if gates_of(body):
         raise ModelError("make_residual: the model is residual already; set its gates instead.")
     owners = {id(child): module for module in body.modules() for child in module.children()}

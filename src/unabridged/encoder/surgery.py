@@ -7,6 +7,7 @@ Seven families share one block, written with seven sets of names; here they beco
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "check_lengthenable",
     "dissect",
     "position_rows",
+    "query_weights",
     "with_positions",
 ]
 
@@ -281,6 +283,7 @@ FAMILIES: dict[str, Callable[[PreTrainedModel], Architecture]] = {
 
 _TABLE = "embeddings.position_embeddings.weight"
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_QUERY = re.compile(r"\blayer\.(\d+)\.attention\.(?:self\.query|q_lin)\.weight$")
 _ROTARY = {"rope_theta", "rope_parameters", "rope_scaling", "global_rope_theta", "rotary_emb_base"}
 _RELATIVE = {"relative_attention", "relative_attention_num_buckets", "pos_att_type"}
 
@@ -329,6 +332,12 @@ def with_positions(
             count = torch.arange(len(table)) if key.endswith("position_ids") else torch.zeros(1)
             changed[key] = count.to(weights[key].dtype).expand(1, len(table)).contiguous()
     return {"max_position_embeddings": len(table)}, changed
+
+
+def query_weights(weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of the query matrices of a checkpoint's named weights, in order of layers."""
+    found = [(match, name) for name in weights if (match := _QUERY.search(name))]
+    return [name for _, name in sorted(found, key=lambda each: int(each[0][1]))]
 
 
 def _table_name(weights: Mapping[str, Tensor]) -> str:
