@@ -25,6 +25,8 @@ from unabridged import _late_registration
 from unabridged._errors import ModelError
 from unabridged.attention.choices import ATTENTIONS, make_attention
 from unabridged.attention.exact import Exact
+from unabridged.attention.favor import Favor
+from unabridged.attention.multipole import Multipole
 from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.registry import attention_of, set_attention
 
@@ -32,12 +34,23 @@ _late_registration.watch()
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "albert")
 LENGTHS = (41, 7, 23, 2)
+PLAIN = Favor(kind="favor+", invariances="none")
+SMALL = Multipole(near=4, block=4, group=4, shared=2, short=0)
+KINDS = {
+    "exact": Exact(),
+    "tiled": Exact(tile=5, kernel="tiled"),
+    "favor": Favor(invariances="centred"),
+    "plain favor": PLAIN,
+    "multipole": Multipole(),
+    "small multipole": SMALL,
+}
+"""Every kind; the default multipole is exact for texts as short as these, the small one is not."""
 
 
 def cases():
     """Every family with every attention that it takes."""
-    yield from ((family, name) for family in FAMILIES for name in ATTENTIONS)
-    yield "mpnet", "exact"
+    yield from ((family, kind) for family in FAMILIES for kind in KINDS)
+    yield from (("mpnet", kind) for kind in ("exact", "tiled"))
 
 
 def batch(model, lengths=LENGTHS, seed=0):
@@ -57,29 +70,45 @@ def load(folder, name, **options):
 
 
 @torch.no_grad()
-def furthest_from_one_by_one(model):
+def furthest_from_one_by_one(model, lengths=LENGTHS):
     """Largest difference between a text's states in a padded batch and alone."""
-    texts, ids, mask = batch(model)
+    texts, ids, mask = batch(model, lengths)
     together = model(ids, attention_mask=mask).last_hidden_state
     alone = [model(text[None]).last_hidden_state[0] for text in texts]
     rows = zip(together, alone, strict=True)
     return max(float((row[: len(text)] - text).abs().max()) for row, text in rows)
 
 
-@pytest.mark.parametrize(("family", "name"), list(cases()))
-def test_a_padded_batch_gives_what_one_by_one_gives(model_folders, family, name):
-    assert furthest_from_one_by_one(load(model_folders[family], name)) < 1e-5
+@pytest.mark.parametrize(("family", "kind"), list(cases()))
+def test_a_padded_batch_gives_what_one_by_one_gives(model_folders, family, kind):
+    model = AutoModel.from_pretrained(model_folders[family])
+    set_attention(model, KINDS[kind])
+    assert furthest_from_one_by_one(model) < 1e-5
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_the_default_model_pads_without_a_trace(name):
-    assert furthest_from_one_by_one(load(find_checkpoint(None).folder, name)) < 1e-5
+    model = load(find_checkpoint(None).folder, name)
+    assert furthest_from_one_by_one(model, lengths=(43, 37, 41, 2)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
-def test_without_its_mask_function_padding_would_be_seen(model_folders, name, monkeypatch):
-    model = load(model_folders["bert"], name)
-    monkeypatch.delitem(AttentionMaskInterface._global_mapping, name)
+def test_the_default_model_pads_without_a_trace_where_multipole_sums_up():
+    model = load(find_checkpoint(None).folder, "multipole")
+    set_attention(model, Multipole(near=64, block=16, group=16, shared=8, short=0))
+    assert furthest_from_one_by_one(model, lengths=(301, 7, 211, 2)) < 1e-5
+
+
+def test_texts_shorter_than_a_head_is_wide_move_by_rounding_in_the_balanced_frame():
+    """Their covariances are singular, and rounding decides on the axes of what is not there."""
+    model = load(find_checkpoint(None).folder, "favor")
+    assert furthest_from_one_by_one(model, lengths=(41, 5, 11, 9)) < 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_its_mask_function_padding_would_be_seen(model_folders, kind, monkeypatch):
+    model = AutoModel.from_pretrained(model_folders["bert"])
+    set_attention(model, KINDS[kind])
+    monkeypatch.delitem(AttentionMaskInterface._global_mapping, model.config._attn_implementation)
     assert furthest_from_one_by_one(model) > 1e-2
 
 
@@ -182,11 +211,12 @@ def test_dropout_inside_attention_is_refused_not_left_out(model_folders, family)
         model(batch(model)[1])
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
-def test_gradient_checkpointing_changes_no_gradient(model_folders, name):
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_checkpointing_changes_no_gradient(model_folders, kind):
     gradients = []
     for switch in ("activation_checkpointing_disable", "activation_checkpointing_enable"):
-        model = load(model_folders["bert"], name, attention_probs_dropout_prob=0.0)
+        model = load(model_folders["bert"], "exact", attention_probs_dropout_prob=0.0)
+        set_attention(model, KINDS[kind])
         model.config.hidden_dropout_prob = 0.0
         for part in model.modules():
             if isinstance(part, nn.Dropout):

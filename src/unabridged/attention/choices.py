@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
+from unabridged.attention.multipole import Multipole
 from unabridged.attention.protocol import Attention
 
 __all__ = [
@@ -20,10 +21,10 @@ __all__ = [
     "settings_of",
 ]
 
-AttentionName = Literal["exact", "favor"]
+AttentionName = Literal["exact", "favor", "multipole"]
 """What `make_attention` takes for an attention with its default settings."""
 
-_MEMBERS: dict[str, type[Any]] = {"exact": Exact, "favor": Favor}
+_MEMBERS: dict[str, type[Any]] = {"exact": Exact, "favor": Favor, "multipole": Multipole}
 
 ATTENTIONS: tuple[str, ...] = tuple(_MEMBERS)
 """All names, in the order in which messages list them."""
