@@ -14,6 +14,8 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from unabridged._errors import DocumentError, ModelError
 from unabridged.encoder import LongEncoder
+from unabridged.encoder.loading import load_weights
+from unabridged.encoder.residual import gates_of
 from unabridged.training import TrainingError
 from unabridged.training.adaptation import Recipe, adapt
 
@@ -171,3 +173,30 @@ def test_another_recipe_does_not_continue_an_unfinished_one(tiny_bert, long_docu
 def test_recipes_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**settings)
+
+
+@pytest.mark.parametrize("goal", ["distillation", "masked-language"])
+def test_layers_may_learn_to_hand_scores_on(goal, tiny_masked, long_documents, tmp_path):
+    longest = 211 if goal == "distillation" else None
+    recipe = replace(RECIPE, goal=goal, max_length=longest, residual_attention=True)
+    made = adapt(tiny_masked, long_documents, tmp_path / "out", recipe=recipe)
+    assert made.loss < made.loss_before
+    gates = [each for name, each in weights(tmp_path / "out").items() if "residual_gate" in name]
+    assert len(gates) == 2
+    assert all(gate.abs().min() > 1e-4 for gate in gates)
+    model = load_weights(LongEncoder(tmp_path / "out", reader="full").checkpoint)
+    assert [gate.tolist() for gate in gates_of(model)] == [gate.tolist() for gate in gates]
+
+
+def test_residual_attention_begins_where_the_model_was(tiny_bert, long_documents, tmp_path):
+    looked = [
+        adapt(tiny_bert, long_documents, tmp_path / str(each), recipe=recipe).loss_before
+        for each in (False, True)
+        for recipe in [replace(RECIPE, residual_attention=each, steps=1)]
+    ]
+    assert looked[0] == pytest.approx(looked[1], abs=1e-5)
+
+
+def test_residual_attention_and_another_one_are_refused_together():
+    with pytest.raises(ValueError, match="leave one of them out"):
+        Recipe(attention="favor", residual_attention=True)

@@ -27,7 +27,8 @@ from unabridged.encoder.loading import load_weights
 from unabridged.encoder.pooling import load_head
 from unabridged.encoder.precision import probe_precision
 from unabridged.encoder.registry import set_attention
-from unabridged.encoder.surgery import dissect
+from unabridged.encoder.residual import restore_residual
+from unabridged.encoder.surgery import GATE, dissect
 from unabridged.encoder.tokens import load_tokenizer
 from unabridged.training.corpus import Batch, Corpus
 from unabridged.training.exporting import export
@@ -115,13 +116,14 @@ class _Prepared:
 
 
 def _long_enough(checkpoint: Checkpoint, place: Workplace, recipe: Recipe) -> Checkpoint:
-    """The checkpoint, or the extended one where `max_length` is more than it has."""
-    wanted = recipe.max_length
-    has = dissect(load_weights(checkpoint)).positions
-    if wanted is None or wanted <= has:
+    """The checkpoint, or one extended by positions or gates where it lacks what is asked for."""
+    architecture = dissect(load_weights(checkpoint))
+    wanted = max(recipe.max_length or 0, architecture.positions)
+    gates = recipe.residual_attention and not architecture.gates
+    if wanted == architecture.positions and not gates:
         return checkpoint
     if not place.extended.exists():
-        extend(checkpoint.folder, place.extended, max_length=wanted)
+        extend(checkpoint.folder, place.extended, max_length=wanted, residual_attention=gates)
     return find_checkpoint(place.extended)
 
 
@@ -178,6 +180,7 @@ def _load(base: Checkpoint, goal: Goal) -> PreTrainedModel:
             f"adapt: {base.name} has no head for masked language modelling (it lacks "
             f"{sorted(report['missing_keys'])[0]}); take the goal 'distillation', which needs none."
         )
+    restore_residual(model, base.transformer)
     return cast("PreTrainedModel", model)
 
 
@@ -205,7 +208,8 @@ def _unfreeze(encoder: PreTrainedModel, recipe: Recipe) -> None:
         id(p) for m in encoder.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()
     }
     for name, parameter in encoder.named_parameters():
-        chosen = recipe.trains == "all" or id(parameter) in norms or "position_embeddings" in name
+        small = id(parameter) in norms or "position_embeddings" in name or name.endswith(GATE)
+        chosen = recipe.trains == "all" or small
         parameter.requires_grad_(chosen and "pooler" not in name)
 
 

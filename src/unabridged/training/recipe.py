@@ -34,6 +34,9 @@ class Recipe:
             counted; what it was trained for, or less.
         attention: name of an attention of `unabridged.attention.choices` to train with, which the
             new model's config then remembers; None for exact attention.
+        residual_attention: whether layers may learn to add the scores of those before (RealFormer);
+            their gates start at 0, and once they are open only this package reads the new model as
+            it was trained.
         precision: "auto" is bfloat16 where this processor does it well.
         seed: of all that is drawn.
     """
@@ -47,6 +50,7 @@ class Recipe:
     documents: int = 1
     window: int = 254
     attention: str | None = None
+    residual_attention: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = 0
 
@@ -61,6 +65,11 @@ class Recipe:
                 raise ValueError(f"Recipe: {name} is {got!r}; wanted one of {', '.join(wanted)}.")
         if self.minutes is None and self.steps is None:
             raise ValueError("Recipe: neither minutes nor steps; give one, or it never ends.")
+        if self.residual_attention and self.attention is not None:
+            raise ValueError(
+                f"Recipe: attention is {self.attention!r} and residual_attention is wanted, which "
+                "has an attention of its own; leave one of them out."
+            )
         if self.window < 8:
             raise ValueError(f"Recipe: window is {self.window} tokens; wanted at least 8.")
 
