@@ -36,8 +36,10 @@ from unabridged.probing.task import KINDS, Query, Source, Task, cut_to, prepare
 
 SEED, LONGEST, SHORTEST = 7947, 4094, 1500
 POSITIONS = LONGEST + 2
+SCHEMES_AND_RIVALS = 4 + 2 * len(SCHEMES)
 TABLE = "embeddings.position_embeddings.weight"
-ALPHAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.55, 0.6, 0.7)
+BASES = (253, 126)  # rows that training met most: inputs of 256 tokens, and of 128
+ALPHAS = (0.2, 0.1, 0.6, 0.3, 0.7)
 Line = tuple[str, str, Scoring]  # what it is called, configuration, how documents are scored
 
 
@@ -49,6 +51,7 @@ class Configuration:
     scheme: Scheme | None = None
     form: Form = "cls-safe"
     alpha: float | None = None
+    base: int | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +60,7 @@ class Configuration:
         parts += [f"{value}" for value in dataclasses.astuple(self.reader) if value is not None]
         parts += [] if self.scheme is None else [self.scheme, self.form]
         parts += [] if self.alpha is None else [f"{self.alpha:g}"]
+        parts += [] if self.base is None else [f"base_{self.base}"]
         return "_".join(parts)
 
     def open(self) -> AbstractContextManager[LongEncoder]:
@@ -72,7 +76,7 @@ def opened(made: Configuration) -> Iterator[LongEncoder]:
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "model"
-        options = {"scheme": made.scheme, "alpha": made.alpha}
+        options = {"scheme": made.scheme, "alpha": made.alpha, "base": made.base}
         extend(None, folder, max_length=POSITIONS, **options)
         if made.form == "literal":
             own = load_file(find_checkpoint(None).transformer / "model.safetensors")[TABLE]
@@ -89,23 +93,25 @@ def tables() -> list[tuple[Scheme, Form, float | None]]:
 
 
 def configurations() -> list[Configuration]:
-    """Those of the first table first."""
-    late, one = Full(126), Full()
+    """The schemes first, then what is left out where time is short."""
+    late = Full(126)
     plain = [Configuration(reader) for reader in (Truncate(), Chunks(), Chunks(254), Windows())]
     full = [Configuration(late, *table) for table in tables()]
-    full += [Configuration(one, *table) for table in tables()]
-    warm = [
-        Configuration(dataclasses.replace(reader, log_length=512), "hierarchical", form, 0.4)
-        for reader in (late, one)
-        for form in ("literal", "cls-safe")
+    schemes = [("recurrent", None), ("hierarchical", 0.4), ("interpolated", None)]
+    shorter = [
+        Configuration(late, scheme, "cls-safe", alpha, base)
+        for base in BASES
+        for scheme, alpha in schemes
     ]
+    log_length = dataclasses.replace(late, log_length=512)
+    warm = [Configuration(log_length, *table) for table in tables()[:2]]
     sweep = [
         Configuration(late, "hierarchical", form, alpha)
         for alpha in ALPHAS
         for form in ("cls-safe", "literal")
-        if alpha != 0.4
     ]
-    return plain + full + warm + sweep
+    whole = [Configuration(Full(), *table) for table in tables()[1::-1]]
+    return plain + full + shorter[:3] + warm + sweep[:4] + whole + shorter[3:] + sweep[4:]
 
 
 @cache
@@ -185,15 +191,15 @@ def lines() -> list[Line]:
         ("chunks 254, max-sim", "chunks_254_0", "best passage"),
         ("windows 126, max-sim", "windows_126_32", "best passage"),
     ]
-    for made in configurations():
-        if not isinstance(made.reader, Full) or made.alpha not in (None, 0.4):
-            continue
-        late = made.reader.passage is not None
+    full = [c for c in configurations() if isinstance(c.reader, Full) and c.alpha in (None, 0.4)]
+    for made in full:
         warm = "" if made.reader.log_length is None else ", log-length"
-        table = f"{made.scheme} {made.form}{warm}"
-        how = "late chunks, max-sim" if late else "one vector"
-        scoring: Scoring = "best passage" if late else "one vector"
-        rows.append((f"full, {table}, {how}", made.name, scoring))
+        base = "" if made.base is None else f", base {made.base}"
+        of = f"full, {made.scheme} {made.form}{base}{warm}"
+        pooled = "mean" if made.reader.passage else "pooled at once"
+        rows.append((f"{of}, {pooled}", made.name, "one vector"))
+        if made.reader.passage:
+            rows.append((f"{of}, max-sim", made.name, "best passage"))
     return rows
 
 
@@ -212,6 +218,8 @@ def table_rows(task: Task, records: dict[str, Record]) -> list[dict]:
     quarters = np.array([-1 if q.quarter is None else q.quarter for q in task.queries])
     rows = []
     for name, key, how in lines():
+        if key not in records:
+            continue
         record = records[key]
         hits = record.hits(task, how)
         row: dict[str, object] = {"reader": name}
@@ -229,13 +237,13 @@ def table_rows(task: Task, records: dict[str, Record]) -> list[dict]:
 
 def differences(task: Task, records: dict[str, Record]) -> dict[str, str]:
     """CLS-safe less literal, and one pass less its opponents, paired over documents."""
-    by_name = {name: (key, how) for name, key, how in lines()}
-    pairs = [(name, name.replace("cls-safe", "literal")) for name in by_name if "cls-safe" in name]
+    by_name = {name: (key, how) for name, key, how in lines() if key in records}
+    safe = [name for name in by_name if "cls-safe" in name]
+    pairs = [(name, name.replace("cls-safe", "literal")) for name in safe]
     pairs += [
-        (name, "chunks 126, max-sim" if "late" in name else "chunks 126, mean")
-        for name in by_name
-        if "cls-safe" in name
+        (name, "chunks 126, max-sim" if "max-sim" in name else "chunks 126, mean") for name in safe
     ]
+    pairs = [(one, other) for one, other in pairs if other in by_name]
     kinds = np.array([query.kind for query in task.queries])
     found = {}
     for one, other in pairs:
@@ -255,7 +263,11 @@ def sweep_rows(task: Task, records: dict[str, Record]) -> list[dict]:
     rows = []
     for made in configurations():
         recurrent = made.scheme == "recurrent"
-        if made.reader != Full(126) or not (recurrent or made.scheme == "hierarchical"):
+        of_sweep = made.reader == Full(126) and made.base is None
+        if (
+            not (of_sweep and (recurrent or made.scheme == "hierarchical"))
+            or made.name not in records
+        ):
             continue
         row: dict[str, object] = {"form": made.form, "alpha": 0.0 if recurrent else made.alpha}
         for how in ("one vector", "best passage"):
@@ -291,20 +303,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="development data; default UNABRIDGED_DATA")
     parser.add_argument("--most", type=int, default=1000, help="configurations read in this run")
+    parser.add_argument("--everything", action="store_true", help="all variants on QMSum too")
     options = parser.parse_args(arguments)
     tasks = {"standard_library": standard_library_task()}
     if data := data_folder(options.data):
         tasks["qmsum"] = qmsum_task(data)
-    everything = [(made, name) for made in configurations() for name in tasks]
+    # The transcripts are there to confirm; variants are tried on the larger set alone.
+    few = len(configurations()) if options.everything else SCHEMES_AND_RIVALS
+    everything = [
+        (made, name)
+        for place, made in enumerate(configurations())
+        for name in tasks
+        if name != "qmsum" or place < few
+    ]
     folders = {name: RESULTS / "positions" / f"{name}-{digest(t)}" for name, t in tasks.items()}
     missing = [(m, n) for m, n in everything if not (folders[n] / f"{m.name}.npz").exists()]
     for made, name in missing[: options.most]:
         kept(folders[name], made, tasks[name])
     if len(missing) > options.most:
         print(f"{len(missing) - options.most} configurations are left; run again to go on.")
-        return
+    done = [pair for pair in everything if pair not in missing[options.most :]]
     for name, task in tasks.items():
-        records = {made.name: kept(folders[name], made, task) for made in configurations()}
+        records = {made.name: kept(folders[name], made, task) for made, n in done if n == name}
         sweep = sweep_rows(task, records)
         apart = differences(task, records)
         about = {"documents": len(task), "queries": len(task.queries), "differences": apart}

@@ -179,6 +179,17 @@ def test_a_collection_can_be_probed_without_its_files(run, quick, bert, folder):
     assert found["settings"]["model"] == str(bert)
 
 
+def test_another_model_has_to_beat_what_is_indexed(run, quick, bert, folder, tmp_path):
+    for n in range(13):
+        (folder / f"{n}.txt").write_text(f"Subject number {n}\n{prose(n, 200)}")
+    run("index", folder, "--model", bert, "--reader", "chunks:78")
+    assert run("extend", bert, tmp_path / "longer", "--max-length", "2048").code == 0
+    found = run("probe", folder, "--model", tmp_path / "longer", "--json", *QUICK).json
+    names = [standing["name"] for standing in found["standings"]]
+    assert names[-3:] == ["full", "full in one vector", "as indexed now"]
+    assert found["verdict"]["incumbent"] == "as indexed now"
+
+
 @pytest.mark.parametrize(
     ("words", "count", "answer"),
     [

@@ -40,6 +40,7 @@ __all__ = ["AS_NOW", "Trial", "hold_trial", "keep", "prepare_trial"]
 FEWEST_DOCUMENTS = 8
 MOST_DOCUMENTS = 300
 MOST_POSITIONS = 8192
+MOST_USUAL = 510  # tokens that encoders take before they are made longer
 AS_NOW = "as indexed now"
 
 
@@ -83,14 +84,14 @@ def prepare_trial(
         if is_collection
         else of_folder(folder, seed=seed)
     )
-    room = encoder.max_length
+    room = min(encoder.max_length, MOST_USUAL)
     gathered = gather(
         found, encoder.count_tokens, longer_than=room, at_most=longest, most=MOST_DOCUMENTS
     )
     positions = min(MOST_POSITIONS, 2 ** math.ceil(math.log2(gathered.longest + 8)))
     offered = tuple(ways(encoder, positions=positions))
     people = [contestant(way, model, positions) for way in offered]
-    incumbent = _incumbent(place, offered)
+    incumbent = _incumbent(place, offered, encoder.checkpoint.digest)
     if incumbent == AS_NOW:
         people.append(Contestant(AS_NOW, partial(_opened_as_now, place)))
     refusal = _refusal(gathered, room)
@@ -146,16 +147,14 @@ def _base(place: Path) -> str | None:
     return settings.base if settings else opening.model_of(place)
 
 
-def _incumbent(place: Path, offered: tuple[Way, ...]) -> str:
+def _incumbent(place: Path, offered: tuple[Way, ...], digest: str) -> str:
     """The way that the collection was read, else the default one."""
     default = next(way.name for way in offered if way.name == "chunks")
     if not (place / places.MANIFEST).exists():
         return default
     made_with = Collection.open(place, if_missing="refuse").info().fingerprint
-    for way in offered:
-        if way.table is None and way.settings == reader_of(made_with):
-            return way.name
-    return AS_NOW
+    same = [way.name for way in offered if not way.table and way.settings == reader_of(made_with)]
+    return same[0] if same and made_with["model"] == digest else AS_NOW
 
 
 @contextmanager
@@ -171,14 +170,14 @@ def _refusal(gathered: Gathered, room: int) -> str:
     if not long:
         return (
             f"None of the {gathered.looked_at:,} documents has more than the {room:,} tokens that "
-            f"the model takes at once (the longest has {gathered.longest:,}), so every reader "
+            f"are taken at once anyway (the longest has {gathered.longest:,}), so every reader "
             "reads them alike: there is nothing to compare."
         )
     if long < FEWEST_DOCUMENTS:
         return (
             f"Only {counted(gathered.sources, 'document')} of {gathered.looked_at:,} have more "
-            f"than the {room:,} tokens that the model takes at once; a comparison wants at least "
-            f"{FEWEST_DOCUMENTS}."
+            f"than the {room:,} tokens that are taken at once anyway; a comparison wants at "
+            f"least {FEWEST_DOCUMENTS}."
         )
     return ""
 

@@ -67,6 +67,8 @@ class Way:
     def name(self) -> str:
         """As tables and plots call it."""
         name = type(self.reader).__name__.lower()
+        if isinstance(self.reader, Full) and self.reader.passage is None:
+            name = f"{name} in one vector"
         return name if self.table is None else f"{name}, {self.table}"
 
     @property
@@ -82,7 +84,7 @@ def ways(encoder: LongEncoder, *, positions: int, tables: Sequence[Table] = TABL
     Args:
         encoder: any of the model; passages are what it reads by default, or as long as it can.
         positions: tokens that the longer tables have, special ones included; where the model's own
-            table has as many, it is the only one.
+            table has as many, it is the only one, and one vector of the whole takes part too.
         tables: of the full reader.
     """
     size = min(Chunks().passage, encoder.max_length)
@@ -95,7 +97,7 @@ def ways(encoder: LongEncoder, *, positions: int, tables: Sequence[Table] = TABL
     except ValueError:  # the model takes its vector from one token, and has no late chunks
         full = Full()
     if positions <= _own_positions(encoder):
-        return [*plain, Way(full)]
+        return [*plain, *map(Way, dict.fromkeys((full, Full())))]
     return [*plain, *(Way(full, table) for table in tables)]
 
 
