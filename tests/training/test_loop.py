@@ -234,3 +234,17 @@ def test_settings_out_of_range_are_refused():
         Schedule(warmup=1)
     with pytest.raises(ValueError, match="decay is 'root'"):
         Schedule(decay="root")
+
+
+def test_the_objective_gets_other_randomness_in_every_step_and_batch_but_not_when_looking(tmp_path):
+    drawn = {True: [], False: []}
+
+    def noting(model, inputs, source):
+        drawn[torch.is_grad_enabled()].append(float(torch.rand((), generator=source)))
+        return fit(model, inputs, source)
+
+    settings = replace(SETTINGS, steps=4, accumulate=2, look_every=2)
+    looks = [batches(1001), batches(1002)]
+    train(network(), noting, batches, folder=tmp_path, settings=settings, held_out=looks)
+    assert len(set(drawn[True])) == 8
+    assert drawn[False] == 3 * drawn[False][:2]
