@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from tiny_models import CONFIGS, TEXT, wordpiece
@@ -31,6 +32,14 @@ def contracts(tmp_path):
     for number in range(8):
         (folder / f"{number}.txt").write_text(TEXT * (6 + number % 3), encoding="utf-8")
     return folder
+
+
+def test_adapt_opens_gates_of_residual_attention(run, bert, contracts):
+    outcome = run("adapt", bert, contracts, "longer", "--residual-attention", *OPTIONS)
+    assert outcome.code == 0
+    gates = [v for k, v in load_file("longer/model.safetensors").items() if "residual_gate" in k]
+    assert all(gate.abs().min() > 0 for gate in gates)
+    assert len(gates) == 2
 
 
 def test_adapt_makes_a_folder_and_says_what_it_did(run, bert, contracts):

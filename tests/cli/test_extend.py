@@ -40,6 +40,12 @@ def test_extend_as_json(run, bert, tmp_path):
     assert (outcome.json["base"], outcome.json["short_difference"]) == (70, 0.0)
 
 
+def test_extend_adds_closed_gates(run, bert):
+    outcome = run("extend", bert, "longer", "--max-length", 211, "--residual-attention", "--json")
+    assert "gates of all layers at 0" in outcome.json["gates"]
+    assert outcome.json["short_difference"] < 1e-6
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

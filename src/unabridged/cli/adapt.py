@@ -63,6 +63,13 @@ Rate = Annotated[float, typer.Option("--rate", help="The highest learning rate."
 AttentionName = Annotated[
     str | None, typer.Option("--attention", help="Train with it; exact if absent.")
 ]
+ResidualAttention = Annotated[
+    bool,
+    typer.Option(
+        "--residual-attention",
+        help="Let layers learn to add the scores of earlier ones; such a model needs unabridged.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
 
 
@@ -77,6 +84,7 @@ def adapt(
     steps: Steps = None,
     rate: Rate = 5e-5,
     attention: AttentionName = None,
+    residual_attention: ResidualAttention = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -106,6 +114,7 @@ def adapt(
             steps=steps,
             rate=rate,
             attention=attention,
+            residual_attention=residual_attention,
             seed=seed,
         )
         with _watching(quiet=quiet) as on_step:

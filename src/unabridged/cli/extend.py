@@ -46,6 +46,14 @@ Base = Annotated[
     ),
 ]
 
+ResidualAttention = Annotated[
+    bool,
+    typer.Option(
+        "--residual-attention",
+        help="Add closed gates, so that training may let layers add the scores of earlier ones.",
+    ),
+]
+
 
 def extend(
     model: Source,
@@ -54,6 +62,7 @@ def extend(
     scheme: SchemeName = "hierarchical",
     alpha: Alpha = None,
     base: Base = None,
+    residual_attention: ResidualAttention = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,6 +80,7 @@ def extend(
     from unabridged.encoder.extension import extend as extend_checkpoint
 
     options = {"max_length": max_length, "scheme": scheme, "alpha": alpha, "base": base}
+    options["residual_attention"] = residual_attention
     with waiting("Extending", quiet=quiet):
         try:
             made = extend_checkpoint(model, out, **options)  # type: ignore[arg-type]
@@ -91,6 +101,8 @@ def _table(made: Extension) -> Table:
     table.add_row("Folder", Text(str(made.folder)))
     table.add_row("Positions", f"{made.positions_before:,} → {made.positions:,}")
     table.add_row("Scheme", ", ".join(_scheme(made)))
+    if made.gates is not None:
+        table.add_row("Residual", made.gates)
     table.add_row("Short inputs", f"states changed by at most {made.short_difference:.2g}")
     return table
 
