@@ -20,7 +20,7 @@ from typing import Any
 
 __all__ = ["NAMES", "watch"]
 
-NAMES = ("exact", "favor", "multipole")
+NAMES = ("exact", "favor", "multipole", "auto")
 """What `attn_implementation` may be; the same names as `attention.choices.ATTENTIONS`."""
 
 _TABLE = "transformers.modeling_utils"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Literal, cast
 
+from unabridged.attention.dispatch import Auto
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
 from unabridged.attention.multipole import Multipole
@@ -21,10 +22,15 @@ __all__ = [
     "settings_of",
 ]
 
-AttentionName = Literal["exact", "favor", "multipole"]
+AttentionName = Literal["exact", "favor", "multipole", "auto"]
 """What `make_attention` takes for an attention with its default settings."""
 
-_MEMBERS: dict[str, type[Any]] = {"exact": Exact, "favor": Favor, "multipole": Multipole}
+_MEMBERS: dict[str, type[Any]] = {
+    "exact": Exact,
+    "favor": Favor,
+    "multipole": Multipole,
+    "auto": Auto,
+}
 
 ATTENTIONS: tuple[str, ...] = tuple(_MEMBERS)
 """All names, in the order in which messages list them."""
@@ -94,23 +100,28 @@ def from_settings(settings: Mapping[str, Any]) -> Attention:
     Exact(tile=128, kernel='auto')
     """
     given = {key: value for key, value in settings.items() if key != "name"}
-    member = _member(settings.get("name"))
-    known = [field.name for field in fields(member)]
+    name = settings.get("name")
+    return cast("Attention", _made(_member(name), given, str(name)))
+
+
+def _made(member: type[Any], given: Mapping[str, Any], name: str) -> object:
+    """A dataclass of settings, those of members inside it likewise."""
+    known = {field.name: field.default for field in fields(member)}
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ValueError(
-            f"attention: {settings['name']!r} has no setting {unknown[0]!r}; wanted some of "
+            f"attention: {name!r} has no setting {unknown[0]!r}; wanted some of "
             f"{', '.join(known)}; the file may be of a newer version, so update unabridged."
         )
-    return cast("Attention", member(**{key: _tuples(value) for key, value in given.items()}))
+    inner = {
+        key: _made(type(known[key]), value, f"{name}.{key}")
+        for key, value in given.items()
+        if is_dataclass(known[key]) and isinstance(value, Mapping)
+    }
+    return member(**{**given, **inner})
 
 
 def _member(name: object) -> type[Any]:
     if isinstance(name, str) and name in _MEMBERS:
         return _MEMBERS[name]
     raise ValueError(f"attention: got {name!r}; wanted one of {', '.join(ATTENTIONS)}.")
-
-
-def _tuples(value: object) -> object:
-    """JSON knows lists only; settings are hashable."""
-    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -15,11 +15,13 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from unabridged.attention.dispatch import Auto
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
 from unabridged.attention.protocol import Attention
+from unabridged.attention.sampling import relative_error, sampled_rows
 
-__all__ = ["HeadReceipt", "head_receipts", "relative_error", "sampled_rows", "spread_of_sums"]
+__all__ = ["HeadReceipt", "head_receipts", "spread_of_sums"]
 
 _REDRAWS = 8
 _PAIRED_KEYS = 16
@@ -93,29 +95,6 @@ def head_receipts(
         return _further(attention, heads, (query, key, value), rows, scale)
 
 
-def sampled_rows(tokens: int, rows: int, *, seed: int = 0) -> Tensor:
-    """(min(rows, tokens),) different rows in ascending order; equal seeds give equal rows.
-
-    >>> sampled_rows(5, 9).tolist()
-    [0, 1, 2, 3, 4]
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(tokens, generator=generator)[:rows].sort().values
-
-
-def relative_error(got: Tensor, wanted: Tensor) -> Tensor:
-    """(B, H): |got - wanted|_F / |wanted|_F over the rows of (B, H, R, Dv); 0 where both are 0.
-
-    >>> one = torch.ones(1, 1, 2, 3)
-    >>> relative_error(1.5 * one, one).item()
-    0.5
-    """
-    wanted = wanted.double()
-    lost = torch.linalg.vector_norm((got.double() - wanted).flatten(2), dim=-1)
-    size = torch.linalg.vector_norm(wanted.flatten(2), dim=-1)
-    return torch.where(lost == 0, 0.0, lost / size)
-
-
 def spread_of_sums(query: Tensor, key: Tensor, *, scale: float | None = None) -> Tensor:
     """(B, H): the mean of |q + k|² over all pairs, q and k each scaled by the root of `scale`.
 
@@ -166,6 +145,18 @@ def _of_features(
         replace(head, predicted=ahead, measured=after)
         for head, ahead, after in zip(heads, predicted, measured, strict=True)
     ]
+
+
+@_further.register
+def _of_choices(
+    attention: Auto,
+    heads: Sequence[HeadReceipt],
+    inputs: Heads,
+    rows: Tensor,  # noqa: ARG001
+    scale: float | None,
+) -> list[HeadReceipt]:
+    chosen = attention.decide(*inputs, scale=scale).chosen[0]
+    return [replace(head, chosen=name) for head, name in zip(heads, chosen, strict=True)]
 
 
 def _error_of_weights(attention: Favor, query: Tensor, key: Tensor, scale: float | None) -> Tensor:

@@ -20,7 +20,8 @@ from torch import Tensor
 from unabridged.attention.choices import describe, make_attention
 from unabridged.attention.exact import Exact
 from unabridged.attention.protocol import Attention
-from unabridged.attention.receipts import HeadReceipt, head_receipts, sampled_rows
+from unabridged.attention.receipts import HeadReceipt, head_receipts
+from unabridged.attention.sampling import sampled_rows
 from unabridged.encoder.loading import load_weights
 from unabridged.encoder.long_encoder import LongEncoder
 from unabridged.encoder.reading import Full
