@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from reference_classification import encoder_of
+from unabridged.cli import opening
+
 
 @pytest.fixture
 def labelled(tmp_path, model):
@@ -90,6 +93,26 @@ def test_why_refuses_an_unknown_order_and_an_impossible_comparison(classifier, l
     outcome = run("why", document, "--with", classifier, "--against", "sea")
     assert outcome.code == 1
     assert "wanted one of law" in outcome.err
+
+
+def test_layers_are_trained_with_the_head_and_answer_for_labels(labelled, run, monkeypatch):
+    encoder = encoder_of("bert", labelled.parent)
+    monkeypatch.setattr(opening, "load_encoder", lambda name, made_with=None: encoder)
+    command = ("classify", "train", labelled, "--labels", labelled / "labels.csv", "--train", "all")
+    price = run(*command, "--dry-run", "--json").json
+    assert price["training"]["memory"] > 0
+    made = run(*command, "--json").json["classifier"]
+    paid = sum(path.stat().st_size for path in Path(made).rglob("*") if path.is_file())
+    assert 0.5 < price["bytes"] / paid < 2
+    document = labelled / "sea3.txt"
+    label = run("classify", "predict", document, "--with", made, "--json").json["label"]
+    found = run("why", document, "--with", made, "--json").json
+    assert found["prediction"]["label"] == label
+    assert found["taught"][0]["twin"]
+    tokens = math.fsum(token["amount"] for token in found["tokens"]["tokens"])
+    beside = found["tokens"]["bias"] + found["tokens"]["special"] + found["tokens"]["rounding"]
+    assert math.isclose(tokens + beside, found["lead"], abs_tol=1e-6)
+    assert run("suspects", "--with", made).code == 1
 
 
 def test_suspects_lists_documents_with_their_labels(classifier, run):

@@ -11,9 +11,10 @@ what a passage adds to a decision is exact, not an estimate. P passages, D width
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,8 +22,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unabridged._reading import Reading
 from unabridged.attribution import Replay, TensorData, cross_entropy_of
+from unabridged.attribution.batches import Inputs
 from unabridged.classification.errors import ClassifierError
+from unabridged.classification.question import Question
 
 __all__ = ["Classifier", "Prediction"]
 
@@ -43,6 +47,15 @@ class Prediction:
     label: str
     runner_up: str
     probabilities: dict[str, float]
+
+
+class Fingerprinted(Protocol):
+    """What is asked of an encoder here."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Everything that changes a vector."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,20 @@ class Classifier:
         both = dict(zip(self.classes, shares, strict=True))
         return Prediction(self.classes[best[0]], self.classes[best[1]], both)
 
+    def question(self, reading: Reading) -> Question:
+        """A document as this classifier takes it."""
+        whole = self.standardised(reading.vectors).double().mean(0)
+        return Question(reading, whole[None])
+
+    def training_rows(self, ids: Tensor) -> Iterator[Inputs]:
+        """The training documents as rows of the recorded model, in pieces."""
+        yield self.features[ids]
+
+    def with_encoder(self, encoder: Fingerprinted) -> Classifier:
+        """The classifier, once its encoder was checked."""
+        self.check_encoder(encoder.fingerprint)
+        return self
+
     def check_encoder(self, fingerprint: Mapping[str, str]) -> None:
         """Raise unless the encoder is the one that the classifier was trained with."""
         keys = sorted({*fingerprint, *self.fingerprint})
@@ -122,16 +149,32 @@ class Classifier:
             "documents": self.documents,
             "scale": self.scale,
             "fingerprint": self.fingerprint,
+            **self._beyond(),
         }
         text = json.dumps(description, ensure_ascii=False, indent=1)
         (self.folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
+    def _beyond(self) -> dict[str, Any]:
+        """What a kind of classifier keeps in its description beyond the fields of all."""
+        return {}
+
+    @staticmethod
+    def standardisation(vectors: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Standardised (n, D) vectors, and the centre (D,) and scale that made them.
+
+        They have D coordinates of size about one, whatever the encoder's scale.
+        """
+        centre = vectors.mean(0)
+        spread = (vectors - centre).square().sum(1).mean().sqrt().clamp(min=1e-12)
+        scale = float(vectors.shape[1] ** 0.5 / spread)
+        return (vectors - centre) * scale, centre, scale
+
     @classmethod
-    def open(cls, folder: Path) -> Classifier:
-        """Open a classifier.
+    def open(cls, folder: Path) -> Self:
+        """Open a classifier of this kind; `open_classifier` opens any kind.
 
         Raises:
-            ClassifierError: none there, or one of another schema.
+            ClassifierError: none there, one of another schema or of another kind.
         """
         if not (folder / DESCRIPTION).exists():
             raise ClassifierError(
@@ -144,6 +187,8 @@ class Classifier:
                 f"{folder} has schema {raw['schema']} and this version reads {SCHEMA}; train again."
             )
         tensors = load_file(folder / "vectors.safetensors")
+        known = ("schema", "classes", "documents", "scale", "fingerprint")
+        beyond = {key: value for key, value in raw.items() if key not in known}
         return cls(
             folder,
             tuple(raw["classes"]),
@@ -153,4 +198,5 @@ class Classifier:
             tensors["centre"],
             float(raw["scale"]),
             raw["fingerprint"],
+            **beyond,
         )

@@ -8,6 +8,8 @@ import torch
 
 from unabridged.attribution import suspects
 from unabridged.classification.classifier import Classifier
+from unabridged.classification.errors import ClassifierError
+from unabridged.classification.tuned import TunedClassifier
 
 __all__ = ["Suspect", "doubtful"]
 
@@ -37,7 +39,17 @@ def doubtful(classifier: Classifier, *, limit: int | None = None) -> list[Suspec
     Args:
         classifier: a trained one.
         limit: at most so many; None for all.
+
+    Raises:
+        ClassifierError: layers were trained too: one ledger a training document, each over the
+            whole run, would take longer than training; a head alone takes seconds.
     """
+    if isinstance(classifier, TunedClassifier):
+        raise ClassifierError(
+            f"{classifier.folder} has trained layers, and a ledger of every training document "
+            "would replay their training many times; train a head on the same labels "
+            "(classify train --train head) and ask that for suspects."
+        )
     every = torch.arange(len(classifier.documents))
     replay = classifier.replay()
     found = suspects(replay, every, classifier.features, classifier.labels)

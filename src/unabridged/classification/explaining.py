@@ -25,6 +25,7 @@ from unabridged.attribution import Ledger, adjoint, alikeness, path_kernel
 from unabridged.attribution.targets import Target
 from unabridged.classification.classifier import Classifier, Prediction
 from unabridged.classification.errors import ClassifierError
+from unabridged.classification.question import Question
 
 __all__ = ["Line", "Order", "PassageShare", "Taught", "Why", "explain"]
 
@@ -110,7 +111,7 @@ class Why:
 
 def explain(
     classifier: Classifier,
-    reading: Reading,
+    document: Reading | Question,
     *,
     count: int = 10,
     by: Order = "contribution",
@@ -120,7 +121,7 @@ def explain(
 
     Args:
         classifier: a trained one.
-        reading: the document as the classifier's encoder reads it.
+        document: as the classifier's encoder reads it, or, for a `TunedClassifier`, as its `ask`.
         count: training documents shown one by one; the others share a line.
         by: their order, after the most alike one and twins.
         against: the class that the label is compared with; None for the runner-up.
@@ -131,16 +132,18 @@ def explain(
     """
     if by not in get_args(Order):
         raise ValueError(f"explain: by is {by!r}; wanted one of {', '.join(get_args(Order))}.")
+    asked = document if isinstance(document, Question) else classifier.question(document)
+    reading = asked.reading
     rows = classifier.standardised(reading.vectors)
     prediction = classifier.predict(rows)
     other = _against(classifier, prediction, against)
     first, second = (classifier.classes.index(name) for name in (prediction.label, other))
     target = _lead_of(first, second)
-    whole, label = rows.double().mean(0)[None], torch.tensor([first])
-    replay = classifier.replay()
-    ledger = path_kernel(replay, whole, label, target=target)
-    alike = alikeness(replay, whole, label, classifier.features[ledger.ids], target=target)
-    effects = adjoint(replay, whole, label, target=target) if by == "removal" else None
+    label, replay = torch.tensor([first]), classifier.replay()
+    ledger = path_kernel(replay, asked.inputs, label, target=target)
+    pieces = classifier.training_rows(ledger.ids)
+    alike = torch.cat([alikeness(replay, asked.inputs, label, o, target=target) for o in pieces])
+    effects = adjoint(replay, asked.inputs, label, target=target) if by == "removal" else None
     without = None if effects is None else (effects.prediction - effects.values[0])
     taught = _taught(classifier, ledger, alike, without)
     order = _order(ledger, alike, without, by)[:count]

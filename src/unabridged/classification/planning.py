@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,18 @@ import torch
 from unabridged._reading import Reading
 from unabridged.attribution import Estimate, cross_entropy_of, estimate
 from unabridged.classification.training import BATCH, read_texts, steps_of, untrained
+from unabridged.classification.tuned import LayersAndHead, padded
+from unabridged.classification.tuning import (
+    DOCUMENTS,
+    EVERY,
+    Tuning,
+    refuse_too_long,
+    tuning_optimizer,
+)
+from unabridged.encoder import LongEncoder
+from unabridged.encoder.trainable import split_encoder
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "plan_tuning"]
 
 SAMPLE = 20_000
 """Characters that are read to learn the speed of this machine: a second's work or less."""
@@ -92,6 +103,47 @@ def plan(folder: Path, labels: Mapping[str, str], reader: Counter) -> Plan:
     reading = tokens / speed / 60
     size = price.bytes + vectors
     return Plan(len(texts), classes, tokens, reading, price, size, tuple(failed))
+
+
+def plan_tuning(
+    folder: Path, labels: Mapping[str, str], encoder: LongEncoder, tuning: Tuning
+) -> Plan:
+    """The same for layers and head; one step on a passage is measured, and multiplied.
+
+    Raises:
+        ClassifierError: fewer than two classes, or a document too long for the budget.
+        ModelError: an encoder that cannot be split.
+    """
+    texts, failed = read_texts(folder, labels)
+    classes = tuple(sorted({labels[name] for name in texts}))
+    counts = {name: encoder.count_tokens(text) for name, text in texts.items()}
+    bottom, top = split_encoder(encoder, layers=tuning.layers)
+    refuse_too_long(counts, top, tuning)
+    sample = next(bottom.read_many([next(iter(texts.values()))]))[1]
+    passage = {name: tensor[:, :1] for name, tensor in padded([sample]).items()}
+    width, tokens = encoder.dimension, sum(counts.values())
+    model = LayersAndHead(top, len(classes), torch.zeros(width), 1.0)
+    steps, rows = tuning.steps_of(len(texts)), sample.states.shape[1]
+    one = estimate(
+        model,
+        tuning_optimizer(model, tuning),
+        (passage, torch.zeros(1, dtype=torch.int64)),
+        passage,
+        loss=cross_entropy_of,
+        steps=steps,
+        every=EVERY,
+        kept="ids",
+    )
+    speed, _ = _speed(texts.values(), encoder)
+    epochs = steps / math.ceil(len(texts) / DOCUMENTS)
+    passages = sum(math.ceil(count / rows) for count in counts.values())
+    # The estimate of a step is for one passage; an epoch takes all of them.
+    minutes = one.minutes / steps * passages * epochs
+    memory = one.memory + 8 * max(counts.values()) * top.numbers_a_row
+    states = passages * rows * width * sample.states.element_size()
+    size = one.bytes + states + 4 * width * (len(texts) + 1)
+    price = Estimate(one.bytes, memory, minutes)
+    return Plan(len(texts), classes, tokens, tokens / speed / 60, price, size, tuple(failed))
 
 
 def _speed(texts: Iterable[str], reader: Counter) -> tuple[float, int]:

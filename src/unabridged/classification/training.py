@@ -107,15 +107,11 @@ def fit(
     """
     classes = tuple(sorted(set(labels.values())))
     raw = torch.as_tensor(vectors, dtype=torch.float32)
-    centre = raw.mean(0)
-    # Standardised vectors have D coordinates of size about one, whatever the encoder's scale.
-    spread = (raw - centre).square().sum(1).mean().sqrt().clamp(min=1e-12)
-    scale = float(raw.shape[1] ** 0.5 / spread)
+    features, centre, scale = Classifier.standardisation(raw)
     target = torch.tensor([classes.index(label) for label in labels.values()])
     beside = into.with_name(into.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    features = (raw - centre) * scale
     parts = (beside, classes, tuple(labels), target, features, centre, scale, fingerprint)
     accuracy = _fit(Classifier(*parts), seed)
     Classifier(*parts).save()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -14,6 +14,9 @@ from unabridged.cli import opening
 from unabridged.cli.classifiers import NAME, Model, With, open_classifier, read_with
 from unabridged.cli.console import DONE, PARTLY, print_json, results, say, waiting
 from unabridged.cli.options import AsJson, Quiet
+
+if TYPE_CHECKING:
+    from unabridged.classification import Tuning
 
 __all__ = ["classify", "suspects"]
 
@@ -28,6 +31,13 @@ Documents = Annotated[list[Path], typer.Argument(metavar="DOCUMENT…", exists=T
 Into = Annotated[
     Path | None, typer.Option("--into", help=f"Where it goes. Default: FOLDER/{NAME}.")
 ]
+Parts = Annotated[
+    Literal["head", "all"],
+    typer.Option("--train", help="The head alone, or the encoder's last layer and the head."),
+]
+Budget = Annotated[
+    int, typer.Option("--budget", metavar="MB", min=1, help="Memory for --train all.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say the bytes and minutes it would take; write nothing.")
 ]
@@ -40,23 +50,32 @@ def train_command(
     labels: Labels,
     into: Into = None,
     model: Model = None,
+    parts: Parts = "head",
+    budget: Budget = 2000,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn to label documents from labelled ones; they are read whole.
 
+    `--train all` trains the encoder's last layer with the head: slower, and each document must
+    fit the memory budget whole.
+
     For example: `unabridged classify train contracts --labels labels.csv --dry-run`
     """
-    from unabridged.classification import read_labels, train
+    from unabridged.classification import Tuning, read_labels, train, tune
 
-    wanted = read_labels(labels)
+    wanted, tuning = read_labels(labels), Tuning(budget=budget * 1_000_000)
     if dry_run:
-        _tell_price(folder, wanted, model, quiet=quiet, as_json=as_json)
+        chosen = None if parts == "head" else tuning
+        _tell_price(folder, wanted, model, chosen, quiet=quiet, as_json=as_json)
         return
     with waiting("Reading and training", quiet=quiet):
-        encoder = opening.load_encoder(model)
-        trained = train(folder, wanted, encoder, into=into or folder / NAME)
+        encoder, place = opening.load_encoder(model), into or folder / NAME
+        if parts == "head":
+            trained = train(folder, wanted, encoder, into=place)
+        else:
+            trained = tune(folder, wanted, encoder, into=place, tuning=tuning)
     made = trained.classifier
     if as_json:
         print_json(
@@ -79,12 +98,23 @@ def train_command(
 
 
 def _tell_price(
-    folder: Path, labels: dict[str, str], model: str | None, *, quiet: bool, as_json: bool
+    folder: Path,
+    labels: dict[str, str],
+    model: str | None,
+    tuning: Tuning | None,
+    *,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
-    from unabridged.classification import plan
+    from unabridged.classification import plan, plan_tuning
 
     with waiting("Measuring", quiet=quiet):
-        price = plan(folder, labels, opening.load_encoder(model))
+        encoder = opening.load_encoder(model)
+        price = (
+            plan(folder, labels, encoder)
+            if tuning is None
+            else plan_tuning(folder, labels, encoder, tuning)
+        )
     if as_json:
         print_json({**asdict(price), "minutes": price.minutes})
         return
@@ -112,8 +142,7 @@ def predict_command(
     For example: `unabridged classify predict new/*.pdf --with contracts/.unabridged-classifier`
     """
     for path in documents:
-        read = read_with(path, classifier, model, quiet=quiet)
-        found = read.classifier.predict(read.classifier.standardised(read.reading.vectors))
+        found = read_with(path, classifier, model, quiet=quiet).predict()
         if as_json:
             print_json({"document": str(path), **asdict(found)})
         else:

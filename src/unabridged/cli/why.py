@@ -53,7 +53,7 @@ def why(
     from unabridged.classification import explain
 
     read = read_with(document, classifier, model, quiet=quiet)
-    found = explain(read.classifier, read.reading, count=count, by=by, against=against)
+    found = explain(read.classifier, read.question, count=count, by=by, against=against)
     tokens = read.tokens(found)
     if as_json:
         print_json(_as_json(document, found, tokens))
