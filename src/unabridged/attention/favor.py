@@ -228,8 +228,7 @@ class _Heads:
         foreseen = self.settings._foreseen
         if foreseen is None:
             return Sampler.of(self.settings.kind, self.second_moment())
-        query = self.queries.points
-        spread = query.new_full((*query.shape[:2], 1), foreseen, dtype=torch.float64)
+        spread = self.queries.points.new_full((1, 1, 1), foreseen, dtype=torch.float64)
         return Sampler.isotropic(spread, self.width)
 
     def map(self, directions: Tensor, offset: Tensor) -> FeatureMap:
@@ -240,7 +239,9 @@ class _Heads:
         if self.frame.query_shift is not None:
             offset = offset - self.frame.query_shift @ query_directions.mT
         sides = self.queries.scale * query_directions, directions, offset
-        return FeatureMap(*(x.to(self.queries.points.dtype).flatten(0, 1) for x in sides))
+        batch, heads, _, _ = self.queries.points.shape
+        dtype = self.queries.points.dtype
+        return FeatureMap(*(x.to(dtype).expand(batch, heads, -1, -1).flatten(0, 1) for x in sides))
 
     def seen_keys(self) -> tuple[Tensor, Tensor]:
         """Keys as seen from the frame, and their logarithmic weights, -inf where masked."""
