@@ -262,7 +262,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["prepare", "next", "report"])
-    parser.add_argument("--steps", type=int, default=800, help="optimiser steps of a run")
+    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of a run")
     parser.add_argument("--characters", type=int, default=24_000_000, help="of the corpus, at most")
     parser.add_argument("--plot", help="where `report` draws, an .svg file")
     given = parser.parse_args()

@@ -309,6 +309,14 @@ def test_extended_with_gates_is_the_same_model_to_everybody(family, model_folder
     assert "to be opened by training" in (made.folder / "README.md").read_text()
 
 
+def test_gates_are_no_news_when_loading(model_folders, tmp_path, capfd):
+    made = extend(model_folders["bert"], tmp_path / "a", max_length=101, residual_attention=True)
+    AutoModel.from_pretrained(made.folder)
+    assert "residual_gate" in capfd.readouterr().err
+    load_weights(find_checkpoint(made.folder))
+    assert "residual_gate" not in capfd.readouterr().err
+
+
 def test_extending_twice_keeps_the_gates(model_folders, tmp_path):
     once = extend(model_folders["bert"], tmp_path / "a", max_length=101, residual_attention=True)
     twice = extend(once.folder, tmp_path / "b", max_length=131)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
@@ -9,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from unabridged._errors import ModelError
 from unabridged.encoder.checkpoint import Checkpoint
-from unabridged.encoder.residual import restore_residual
+from unabridged.encoder.residual import GATE, restore_residual
 
 __all__ = ["load_weights"]
 
@@ -24,6 +26,8 @@ def load_weights(checkpoint: Checkpoint) -> PreTrainedModel:
     """
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
+    reports = logging.getLogger("transformers.modeling_utils")
+    reports.addFilter(_is_news)
     try:
         model, report = AutoModel.from_pretrained(
             str(checkpoint.transformer),
@@ -37,6 +41,7 @@ def load_weights(checkpoint: Checkpoint) -> PreTrainedModel:
             "the file may be damaged, so copy or download it again."
         ) from error
     finally:
+        reports.removeFilter(_is_news)
         if bars:
             transformers_logging.enable_progress_bar()
     restore_residual(model, checkpoint.transformer)
@@ -48,3 +53,10 @@ def load_weights(checkpoint: Checkpoint) -> PreTrainedModel:
         )
     encoder: PreTrainedModel = model.eval().requires_grad_(False)
     return encoder
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a report on loading names any weight but gates, which are put in afterwards."""
+    rows = [line for line in record.getMessage().splitlines() if line.count("|") > 1]
+    names = [row for row in rows if "Status" not in row]
+    return not names or any(GATE not in name for name in names)
