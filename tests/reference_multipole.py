@@ -31,15 +31,15 @@ def multipole_attention(attention, query, key, value, key_mask):
 def _one_head(attention, q, k, v):
     sizes = Sizes(attention.block, attention.group, attention.shared)
     plan = make_plan(q[None], k[None], v[None], sizes)
-    slots = [_one_group(attention, group, plan) for group in plan.groups[0]]
+    slots = [_one_group(attention, group, plan.heads[0]) for group in plan.heads[0].groups]
     mixed = torch.cat(slots)[plan.places[0]]
     return mixed.clamp(v.amin(0), v.amax(0))
 
 
 def _one_group(attention, q, plan):
     width = plan.blocks.width
-    k, v = plan.blocks.pairs[0].tensor_split([width], dim=-1)  # (C, B, ·)
-    own_k, own_v = plan.shared[0].tensor_split([width], dim=-1)
+    k, v = plan.blocks.pairs.tensor_split([width], dim=-1)  # (C, B, ·)
+    own_k, own_v = plan.shared.tensor_split([width], dim=-1)
     centre = q.mean(0)
     offset = q - centre
     weights = (k @ centre).exp()  # (C, B)
@@ -47,23 +47,25 @@ def _one_group(attention, q, plan):
     key_means = (weights[..., None] * k).sum(1) / total[:, None]
     value_means = (weights[..., None] * v).sum(1) / total[:, None]
     flat_k, flat_v = k - k.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
-    S = torch.stack([a.T @ a / len(a) for a in flat_k])
     G = torch.stack([a.T @ b / len(a) for a, b in zip(flat_k, flat_v, strict=True)])
+    axes = plan.blocks.axes
+    duals = torch.linalg.inv(axes).T
+    S = (flat_k @ duals).square().mean(1)  # (C, D)
     share = total / (total.sum() + (own_k @ centre).exp().sum())
-    spread = torch.stack([((offset @ s) * offset).sum(1).mean() for s in S])
+    x = offset @ axes
+    spread = S @ x.square().mean(0)
     blocks, size = k.shape[:2]
     count = blocks if attention.near == "all" else min(blocks, -(-attention.near // size))
     near = torch.zeros(blocks, dtype=torch.bool)
-    near[(share * spread.clamp_min(0).sqrt()).topk(count).indices] = True
+    near[(share * spread).topk(count).indices] = True
 
     exact = torch.cat([k[near].flatten(0, 1), own_k]), torch.cat([v[near].flatten(0, 1), own_v])
     weight = (q @ exact[0].T).exp()
     top, bottom = weight @ exact[1], weight.sum(1, keepdim=True)
     if not near.all():
         at_centre = total[~near] / total[~near].sum()
-        S_far = (at_centre[:, None, None] * S[~near]).sum(0)
         G_far = (at_centre[:, None, None] * G[~near]).sum(0)
-        quadratic = (((offset @ S_far) * offset).sum(1, keepdim=True) / 2).clamp_max(2.0).exp()
+        quadratic = (x.square() @ S[~near].T / 2).clamp_max(1.0).exp()
         far = total[~near] * (offset @ key_means[~near].T).exp() * quadratic
         top = top + far @ value_means[~near] + far.sum(1, keepdim=True) * (offset @ G_far)
         bottom = bottom + far.sum(1, keepdim=True)

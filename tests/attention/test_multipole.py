@@ -9,9 +9,10 @@ from unabridged.attention.multipole import Multipole
 
 # Blocks of 3 and groups of 4 against 29 keys and 17 queries: trees, rests, and a far field.
 SMALL = Multipole(near=6, block=3, group=4, shared=2, short=0)
+AUTO = Multipole(tolerance=0.1, block=3, group=4, shared=2, short=0)
 ALL = Multipole(near="all", block=3, group=4, shared=2, short=0)
 MEMBERS = pytest.mark.parametrize(
-    "attention", [SMALL, ALL, Multipole()], ids=["small", "all", "default"]
+    "attention", [SMALL, AUTO, ALL, Multipole()], ids=["small", "auto", "all", "default"]
 )
 # A first-order correction may leave the hull of the values; what holds is the next test's box.
 LAWS = [law for law in laws.SOFTMAX_LAWS if law is not laws.outputs_lie_in_the_hull_of_the_values]
@@ -156,6 +157,7 @@ def test_the_future_cannot_be_hidden():
     [
         ({"near": 0}, "near is 0"),
         ({"near": "some"}, "near is 'some'"),
+        ({"tolerance": -0.1}, "tolerance is -0.1"),
         ({"block": 0}, "block is 0"),
         ({"group": -1}, "group is -1"),
         ({"shared": 0}, "shared is 0"),

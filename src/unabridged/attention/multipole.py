@@ -16,18 +16,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from unabridged.attention.arguments import checked_scale
 from unabridged.attention.exact import Exact
-from unabridged.attention.multipole_far import Blocks, Expansion, expand, far_part, indicator
-from unabridged.attention.multipole_near import Part, attend, join
-from unabridged.attention.multipole_plan import Plan, Sizes, make_plan
+from unabridged.attention.multipole_head import blocks_needed, estimate, mix_head
+from unabridged.attention.multipole_plan import HeadPlan, Sizes, make_plan
+from unabridged.attention.multipole_tree import rows
 
 __all__ = ["Multipole"]
-
-_SCORES = 2**20
-"""Scores of centres against keys that are held at a time, so that they stay in cache."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,10 @@ class Multipole:
     the order of keys change nothing; `near="all"` is exact.
 
     Attributes:
-        near: keys of near blocks that a group of queries attends to exactly; "all" for every key.
+        near: how many keys of near blocks a group of queries attends to exactly: "auto" for as many
+            as the head needs, a number for that many in every head, "all" for every key.
+        tolerance: with near="auto", the error that a head is expected to make at most, by an
+            estimate that lies some times above the error itself.
         block: keys of a block, at least; blocks hold the same number each.
         group: queries of a group, at most.
         shared: keys that every query attends to exactly, those with the largest weights.
@@ -51,17 +50,23 @@ class Multipole:
     True
     """
 
-    near: int | Literal["all"] = 512
+    near: int | Literal["auto", "all"] = "auto"
+    tolerance: float = 0.2
     block: int = 64
     group: int = 64
     shared: int = 32
     short: int = 1024
 
     def __post_init__(self) -> None:
-        if self.near != "all" and (not isinstance(self.near, int) or self.near < 1):
+        if self.near not in ("auto", "all") and (not isinstance(self.near, int) or self.near < 1):
             raise ValueError(
-                f"Multipole: near is {self.near!r}; it must be a number of keys from 1 on, or "
-                "'all', so pass 512."
+                f"Multipole: near is {self.near!r}; it must be 'auto', 'all' or a number of keys "
+                "from 1 on, so pass 'auto'."
+            )
+        if not 0 <= self.tolerance < float("inf"):
+            raise ValueError(
+                f"Multipole: tolerance is {self.tolerance}; it must be a number from 0 on, "
+                "so pass 0.2."
             )
         for name, least in (("block", 1), ("group", 1), ("shared", 1), ("short", 0)):
             if getattr(self, name) < least:
@@ -127,70 +132,17 @@ class Multipole:
         """One text without padding, (H, Nq, D), (H, Nk, D), (H, Nk, Dv) to (H, Nq, Dv)."""
         if key.shape[1] <= self.short:
             return Exact()(query[None], key[None], value[None], scale=1.0)[0]
-        heads = max(1, min(len(query), _SCORES // (4 * key.shape[1])))
-        parts = zip(*(torch.split(part, heads) for part in (query, key, value)), strict=True)
-        return torch.cat([self._mix_heads(*part) for part in parts])
-
-    def _mix_heads(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
         wide = query.to(dtype), key.to(dtype), value.to(dtype)
         plan = make_plan(*wide, Sizes(self.block, self.group, self.shared))
-        at_once = max(1, _SCORES // (key.shape[0] * key.shape[1]))
-        remember = torch.is_grad_enabled() and any(part.requires_grad for part in wide)
-        mixed = []
-        for groups in torch.split(plan.groups, at_once, dim=1):
-            parts = groups, plan.blocks, plan.shared, self._near_blocks(plan)
-            mixed.append(
-                checkpoint(_mix_groups, *parts, use_reentrant=False)
-                if remember
-                else _mix_groups(*parts)
-            )
-        slots = torch.cat(mixed, dim=1).flatten(1, 2)
-        rows = slots.gather(1, plan.places[..., None].expand(-1, -1, slots.shape[-1]))
+        slots = torch.stack([mix_head(head, self._near_blocks(head)) for head in plan.heads])
         low, high = wide[2].amin(1, keepdim=True), wide[2].amax(1, keepdim=True)
-        return rows.clamp(low, high).to(query.dtype)
+        return rows(slots, plan.places).clamp(low, high).to(query.dtype)
 
-    def _near_blocks(self, plan: Plan) -> int:
-        blocks, size = plan.blocks.pairs.shape[1:3]
-        return blocks if self.near == "all" else min(blocks, -(-self.near // size))
-
-
-def _mix_groups(groups: Tensor, blocks: Blocks, shared: Tensor, near: int) -> Tensor:
-    """Values (G, A, T, Dv) of groups (G, A, T, D)."""
-    centres = groups.mean(2)
-    offsets = groups - centres[:, :, None]
-    expansion = expand(centres, blocks)
-    shares = _shares(centres, expansion, shared, blocks.width)
-    chosen = indicator(shares, offsets, blocks).detach().topk(near, dim=-1).indices
-    parts = [_shared_part(groups, shared, blocks.width), _near_part(groups, chosen, blocks)]
-    if near < shares.shape[-1]:
-        is_near = torch.zeros_like(shares, dtype=torch.bool).scatter_(-1, chosen, True)
-        parts.append(far_part(offsets, expansion, is_near, blocks))
-    return join(parts)
-
-
-def _shares(centres: Tensor, expansion: Expansion, shared: Tensor, width: int) -> Tensor:
-    """Shares (G, A, C) of the blocks in the whole softmax at the centres."""
-    alone = (centres @ shared[..., :width].transpose(1, 2)).logsumexp(-1, keepdim=True)
-    total = torch.cat([expansion.log_weights, alone], dim=-1).logsumexp(-1, keepdim=True)
-    return (expansion.log_weights - total).exp()
-
-
-def _shared_part(groups: Tensor, shared: Tensor, width: int) -> Part:
-    mixed, weight = attend(groups.flatten(1, 2), *_apart(shared, width))
-    return mixed.view(*groups.shape[:3], -1), weight.view(groups.shape[:3])
-
-
-def _near_part(groups: Tensor, chosen: Tensor, blocks: Blocks) -> Part:
-    """Exact attention of every group to the blocks it chose (G, A, n)."""
-    heads, some = chosen.shape[:2]
-    count = blocks.pairs.shape[1]
-    rows = (chosen + count * torch.arange(heads, device=chosen.device)[:, None, None]).flatten()
-    pairs = blocks.pairs.flatten(0, 1)[rows].view(heads * some, -1, blocks.pairs.shape[-1])
-    mixed, weight = attend(groups.flatten(0, 1), *_apart(pairs, blocks.width))
-    return mixed.view(*groups.shape[:3], -1), weight.view(groups.shape[:3])
-
-
-def _apart(pairs: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Keys and values that stand side by side; views, not copies."""
-    return pairs[..., :width], pairs[..., width:]
+    def _near_blocks(self, plan: HeadPlan) -> int:
+        blocks, size = plan.blocks.pairs.shape[:2]
+        if self.near == "all":
+            return blocks
+        if self.near == "auto":
+            return blocks_needed(estimate(plan), self.tolerance)
+        return min(blocks, -(-self.near // size))

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unabridged.attention.multipole_far import Blocks, moments
-from unabridged.attention.multipole_tree import block_count, group_count, metric_root, tree_order
+from unabridged.attention.multipole_far import Blocks, make_blocks
+from unabridged.attention.multipole_tree import (
+    block_count,
+    coordinates,
+    group_count,
+    rows,
+    tree_order,
+)
 
-__all__ = ["Plan", "Sizes", "make_plan"]
+__all__ = ["HeadPlan", "Plan", "Sizes", "make_plan"]
 
-_DELEGATES = 64
+_DELEGATES = 32
 """Groups of queries, evenly spread over their tree, that say which keys matter to everybody."""
 
 
@@ -30,20 +36,26 @@ class Sizes:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """Queries in groups and keys in blocks.
+class HeadPlan:
+    """Queries in groups and keys in blocks, of one head.
 
     Attributes:
-        groups: (G, A, T, D), every query once and the rest of the last slots by repetition.
-        places: (G, Nq), where each query stands among the A·T slots.
+        groups: (A, T, D), every query once and the rest of the last slots by repetition.
         blocks: the keys of the tree.
-        shared: (G, s, E), the keys that are exact for every query.
+        shared: (s, E), the keys that are exact for every query.
     """
 
     groups: Tensor
-    places: Tensor
     blocks: Blocks
     shared: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All heads, and where each query stands among the A·T slots, (G, Nq)."""
+
+    heads: list[HeadPlan]
+    places: Tensor
 
 
 def make_plan(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes) -> Plan:
@@ -53,16 +65,17 @@ def make_plan(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes) -> Plan:
     those with the largest sum of squared weights over the delegates.
     """
     slots, places = _query_slots(query.detach(), key.detach(), sizes.group)
-    groups = _rows(query, slots.flatten(1)).view(*slots.shape, query.shape[-1])
+    groups = rows(query, slots.flatten(1)).view(*slots.shape, query.shape[-1])
     wanted = min(sizes.shared, key.shape[1])
     blocks = block_count(max(1, key.shape[1] - wanted), at_least=sizes.block)
     size = max(1, (key.shape[1] - wanted) // blocks)
     pairs = torch.cat([key, value], dim=-1)
     alone, rest = _split(_importance(groups.detach(), key.detach()), blocks * size)
-    tree = tree_order(_rows(key.detach(), rest) @ metric_root(query.detach()), blocks)
-    inside = _rows(pairs, rest.gather(1, tree)).view(-1, blocks, size, pairs.shape[-1])
-    width = key.shape[-1]
-    return Plan(groups, places, Blocks(inside, moments(inside, width), width), _rows(pairs, alone))
+    tree = tree_order(coordinates(rows(key.detach(), rest), query.detach()), blocks)
+    inside = rows(pairs, rest.gather(1, tree)).view(-1, blocks, size, pairs.shape[-1])
+    parts = zip(groups, inside, rows(pairs, alone), strict=True)
+    heads = [HeadPlan(own, make_blocks(leaves, own), shared) for own, leaves, shared in parts]
+    return Plan(heads, places)
 
 
 def _query_slots(query: Tensor, key: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -74,10 +87,9 @@ def _query_slots(query: Tensor, key: Tensor, size: int) -> tuple[Tensor, Tensor]
     repeated = torch.arange(spare, device=query.device) * count // max(1, spare)
     index = torch.cat([torch.arange(count, device=query.device), repeated])
     centred = key - key.mean(1, keepdim=True)
-    order = tree_order(query[:, index] @ metric_root(centred), groups)
-    places = torch.empty_like(order).scatter_(
-        1, order, torch.arange(order.shape[1], device=query.device).expand_as(order)
-    )
+    order = tree_order(coordinates(query, centred)[:, index], groups)
+    slots = torch.arange(order.shape[1], device=query.device).expand_as(order)
+    places = torch.empty_like(order).scatter_(1, order, slots)
     return index[order].view(heads, groups, each), places[:, :count]
 
 
@@ -91,11 +103,7 @@ def _importance(groups: Tensor, key: Tensor) -> Tensor:
 
 def _split(importance: Tensor, inside: int) -> tuple[Tensor, Tensor]:
     """Indices of the most important keys, and of the `inside` others in their old order."""
-    order = importance.argsort(dim=-1, descending=True, stable=True)
-    alone = importance.shape[1] - inside
-    return order[:, :alone], order[:, alone:].sort(dim=-1).values
-
-
-def _rows(table: Tensor, index: Tensor) -> Tensor:
-    """Rows (G, M, W) of (G, N, W) by (G, M)."""
-    return table.gather(1, index[..., None].expand(-1, -1, table.shape[-1]))
+    alone = importance.topk(importance.shape[1] - inside, dim=-1).indices
+    stays = torch.ones_like(importance, dtype=torch.bool).scatter_(1, alone, False)
+    rest = torch.arange(importance.shape[1], device=importance.device).expand_as(importance)[stays]
+    return alone, rest.view(len(importance), inside)

@@ -3,7 +3,7 @@
 Every cut halves a node at the median along its direction of largest variance, so all blocks hold
 the same number of points, the tree needs no search, and products over blocks are dense.
 
-Axes: G groups (heads), N points, C blocks, B points of a block, D width.
+Axes: G heads, N points, D width, R leading coordinates.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["block_count", "group_count", "metric_root", "tree_order"]
+__all__ = ["block_count", "coordinates", "group_count", "rows", "tree_order"]
 
 _SQUARINGS = 4
+_LEADING = 8
+"""Coordinates that cuts are made along; a tree of 1,024 leaves makes ten cuts."""
 
 
 def block_count(points: int, *, at_least: int) -> int:
@@ -40,25 +42,26 @@ def group_count(points: int, *, at_most: int) -> int:
     return -(-wanted >> halvings) << halvings
 
 
-def metric_root(points: Tensor) -> Tensor:
-    """R (G, D, D) with R Rᵀ = E[x xᵀ] of points (G, N, D): y ↦ y R measures y as the points see it.
+def coordinates(points: Tensor, seen_by: Tensor) -> Tensor:
+    """The leading coordinates (G, N, R) of points (G, N, D), as others (G, M, D) see them.
 
-    The distance |(y - y') R|² is the mean square of x·(y - y'): what moving a key by that much
-    does to its logits over all queries. It does not change when queries and keys change basis
-    together.
+    The squared distance of two points is the mean square of x·(y - y') over the others x: what
+    moving a key by that much does to its logits over all queries, or a query over all keys. It
+    does not change when queries and keys change basis together. Of these coordinates the ones
+    along which the points vary most are kept.
     """
-    second = points.transpose(1, 2) @ points / points.shape[1]
-    values, vectors = torch.linalg.eigh(second)
-    root: Tensor = vectors * values.clamp_min(0).sqrt()[:, None, :]
-    return root
+    root = _root(seen_by.transpose(1, 2) @ seen_by / seen_by.shape[1])
+    centred = (points - points.mean(1, keepdim=True)) @ root
+    vectors: Tensor = torch.linalg.eigh(centred.transpose(1, 2) @ centred)[1]
+    return centred @ vectors[..., -_LEADING:]
 
 
 def tree_order(points: Tensor, blocks: int) -> Tensor:
     """An order (G, N) in which every run of N / blocks points is one leaf.
 
     Args:
-        points: (G, N, D), N a multiple of `blocks`.
-        blocks: C = m·2^j with m < 8; see `block_count`.
+        points: (G, N, R), N a multiple of `blocks`.
+        blocks: C = m·2^j with m <= 8; see `block_count` and `group_count`.
 
     The first cut makes m slabs, the later ones halves. A direction is a high power of the node's
     covariance times its farthest point: the leading eigenvector nearly, at the price of a few
@@ -76,18 +79,26 @@ def tree_order(points: Tensor, blocks: int) -> Tensor:
     return order
 
 
+def rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows (G, M, W) of (G, N, W) by (G, M)."""
+    groups, count, width = table.shape
+    start = count * torch.arange(groups, device=index.device)[:, None]
+    chosen = table.reshape(-1, width).index_select(0, (index + start).flatten())
+    return chosen.view(groups, -1, width)
+
+
 def _cut(points: Tensor, order: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     """Sort every node along its own direction; equal runs of it are its children."""
     groups, count, width = points.shape
     inside = points.view(groups, nodes, count // nodes, width)
-    along = _along_largest_variance(inside).argsort(dim=-1, stable=True)
+    along = _along_largest_variance(inside).argsort(dim=-1)
     start = torch.arange(nodes, device=points.device)[:, None] * (count // nodes)
-    rows = (along + start).view(groups, count)
-    return points.gather(1, rows[..., None].expand(-1, -1, width)), order.gather(1, rows)
+    index = (along + start).view(groups, count)
+    return rows(points, index), order.gather(1, index)
 
 
 def _along_largest_variance(inside: Tensor) -> Tensor:
-    """Coordinates (G, nodes, B) of points (G, nodes, B, D) along their nodes' directions."""
+    """Coordinates (G, nodes, B) of points (G, nodes, B, R) along their nodes' directions."""
     centred = inside - inside.mean(2, keepdim=True)
     power = centred.transpose(2, 3) @ centred
     tiny = torch.finfo(power.dtype).tiny
@@ -97,3 +108,10 @@ def _along_largest_variance(inside: Tensor) -> Tensor:
     farthest = centred.square().sum(-1).argmax(-1)[..., None, None]
     start = centred.gather(2, farthest.expand(*farthest.shape[:3], centred.shape[-1]))
     return (centred @ (power @ start.transpose(2, 3))).squeeze(-1)
+
+
+def _root(second: Tensor) -> Tensor:
+    """R (G, D, D) with R Rᵀ = second."""
+    values, vectors = torch.linalg.eigh(second)
+    root: Tensor = vectors * values.clamp_min(0).sqrt()[:, None, :]
+    return root
