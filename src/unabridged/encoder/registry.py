@@ -21,6 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import bidirectional_mask_function
 
 from unabridged._errors import ModelError
+from unabridged._late_registration import watch
 from unabridged.attention.choices import ATTENTIONS, from_settings, make_attention, settings_of
 from unabridged.attention.protocol import Attention
 from unabridged.encoder import mpnet_attention
@@ -53,6 +54,7 @@ def set_attention(model: PreTrainedModel, attention: str | Attention) -> None:
     >>> model.config.unabridged_attention
     {'name': 'exact', 'tile': 128, 'kernel': 'auto'}
     """
+    watch()
     settings = settings_of(make_attention(attention))
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     for part in parts:
