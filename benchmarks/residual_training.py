@@ -37,7 +37,7 @@ ARCHITECTURES = ("post-norm", "pre-norm", "realformer")
 RATES = (1e-3, 2e-3, 4e-3)
 SEEDS = range(1, 6)
 VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS, BATCH = 4096, 128, 128, 4, 2, 16
-HELD_OUT = 192  # blocks
+HELD_OUT = 160  # blocks
 
 
 def shares_of_work():
@@ -118,7 +118,7 @@ def run(job):
         steps=job["steps"],
         schedule=Schedule(peak=job["rate"], warmup=0.1),
         precision="bfloat16",
-        look_every=max(1, job["steps"] // 20),
+        look_every=max(1, job["steps"] // 10),
         save_seconds=1e9,
         seed=job["seed"],
     )
@@ -262,7 +262,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["prepare", "next", "report"])
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of a run")
+    parser.add_argument("--steps", type=int, default=450, help="optimiser steps of a run")
     parser.add_argument("--characters", type=int, default=24_000_000, help="of the corpus, at most")
     parser.add_argument("--plot", help="where `report` draws, an .svg file")
     given = parser.parse_args()
