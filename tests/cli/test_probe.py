@@ -13,7 +13,7 @@ from transformers import AutoModel
 from reference_collection import prose
 from tiny_models import CONFIGS, wordpiece
 from unabridged.cli import probing
-from unabridged.collection import Settings
+from unabridged.collection import Collection, Settings
 from unabridged.probing import Table
 from unabridged.probing.verdict import Verdict
 
@@ -49,8 +49,8 @@ def folder(texts, tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """One longer table is enough where it is not about tables."""
-    few = partial(probing.ways, tables=(Table("hierarchical", 0.4),))
+    """Two longer tables are enough where it is not about tables."""
+    few = partial(probing.ways, tables=(Table("hierarchical", 0.4), Table("recurrent")))
     monkeypatch.setattr(probing, "ways", few)
 
 
@@ -115,8 +115,12 @@ def test_a_later_index_reads_as_the_winner_does_and_moves_with_its_folder(
     assert run("index", folder).code == 0
     place = folder / ".unabridged"
     assert json.loads((place / "collection.json").read_text())["fingerprint"]["reader"] == "full"
-    assert json.loads((place / "model.json").read_text()) == {"model": "./model"}
+    wanted = Settings.load(place)
+    assert json.loads((place / "model.json").read_text()) == {"model": wanted.model}
     assert run("index", folder).code == 0
+    winner("full, recurrent")
+    assert run("probe", folder, *QUICK).code == 0
+    assert Settings.load(place).model != wanted.model
     moved = folder.rename(folder.with_name("moved"))
     assert run("search", "subject", "--in", moved / ".unabridged", "-q").code == 0
 
@@ -142,15 +146,17 @@ def test_what_is_indexed_stays_and_is_made_anew_only_when_asked(run, quick, bert
     assert "--anew" not in run("index", folder).err
 
 
+@pytest.mark.parametrize("by", ["options", "settings"])
 def test_an_interrupted_index_anew_leaves_the_old_one_and_goes_on(
-    run, quick, bert, folder, monkeypatch
+    run, quick, bert, folder, winner, monkeypatch, by
 ):
     place = folder / ".unabridged"
-    options = ("--model", bert, "--reader", "chunks:70")
-    run("index", folder, *options)
+    options = ("--model", bert, "--reader", "chunks:60") if by == "options" else ()
+    run("index", folder, "--model", bert, "--reader", "chunks:70")
+    if by == "settings":
+        winner(HIERARCHICAL)
+        run("probe", folder, *QUICK)
     before = (place / "collection.json").read_bytes()
-    from unabridged.collection import Collection
-
     sync = Collection.sync
 
     def stop(self, source, **given):
@@ -158,13 +164,16 @@ def test_an_interrupted_index_anew_leaves_the_old_one_and_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Collection, "sync", stop)
-    assert run("index", folder, "--anew", "--model", bert, "--reader", "chunks:60").code == 130
+    outcome = run("index", folder, "--anew", *options)
+    assert outcome.code == 130
+    assert "the same command goes on" in outcome.err
     assert (place / "collection.json").read_bytes() == before
     monkeypatch.setattr(Collection, "sync", sync)
-    report = run("index", folder, "--anew", "--model", bert, "--reader", "chunks:60", "--json").json
-    assert len(report["added"]) == 13
+    outcome = run("index", folder, "--anew", *options, "--json")
+    assert len(outcome.json["added"]) == 13
     made_with = json.loads((place / "collection.json").read_text())["fingerprint"]
-    assert made_with["reader.passage"] == "60"
+    assert made_with["reader"] == ("chunks" if by == "options" else "full")
+    assert sorted(path.name for path in folder.glob(".*")) == [".unabridged"]
 
 
 def test_a_collection_can_be_probed_without_its_files(run, quick, bert, folder):

@@ -64,19 +64,25 @@ def test_the_adopted_model_reads_as_the_contestant_did(bert, tmp_path):
     way = Way(Full(70), Table("hierarchical", 0.2))
     settings = adopt(way, bert, 600, tmp_path / "c", reason="it is better")
     assert Settings.load(tmp_path / "c") == settings
-    assert (settings.model, settings.base, settings.reason) == ("model", str(bert), "it is better")
-    kept = LongEncoder(tmp_path / "c" / "model", reader=way.reader)
+    assert (settings.base, settings.reason) == (str(bert), "it is better")
+    kept = LongEncoder(settings.place_of_model(tmp_path / "c"), reader=way.reader)
+    assert kept.checkpoint.digest == settings.digest
+    assert settings.fits(kept.fingerprint)
     with contestant(way, bert, 600).open() as encoder:
         np.testing.assert_array_equal(kept.read(TEXT).vectors, encoder.read(TEXT).vectors)
 
 
-def test_adopting_again_replaces_the_model(bert, tmp_path):
-    digests = []
-    for alpha in (0.2, 0.4):
-        adopt(Way(Full(70), Table("hierarchical", alpha)), bert, 600, tmp_path, reason="")
-        digests.append(LongEncoder(tmp_path / "model", reader="full").checkpoint.digest)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "settings.json"]
-    assert digests[0] != digests[1]
+def test_adopting_another_keeps_the_one_that_may_be_in_use(bert, tmp_path):
+    def adopted(alpha):
+        way = Way(Full(70), Table("hierarchical", alpha))
+        return adopt(way, bert, 600, tmp_path, reason="")
+
+    one, other, again = adopted(0.2), adopted(0.4), adopted(0.2)
+    assert one == again
+    assert one.model != other.model
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"settings.json", one.model[2:], other.model[2:]}
+    assert not one.fits(LongEncoder(other.place_of_model(tmp_path), reader=Full(70)).fingerprint)
 
 
 def test_a_way_with_the_own_table_needs_no_model_of_its_own(bert, tmp_path):

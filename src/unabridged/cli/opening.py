@@ -114,7 +114,7 @@ def collection_to_write(
     made_with = _fingerprint(folder)
     wanted = _settings(folder) if not (made_with or model or reader) else None
     if wanted:
-        model, made_with = _wanted_model(folder, wanted), wanted.reader
+        model, made_with = wanted.place_of_model(folder), wanted.reader
     model = model or model_of(folder)
     encoder = load_encoder(model, made_with, reader=reader, attention=attention)
     opened = Collection.open(folder, encoder)
@@ -164,25 +164,19 @@ def reader_wanted(folder: Path) -> str | None:
 
 def model_of(folder: Path) -> str | None:
     """The model that a collection was made with: a folder or a Hub id; None for the default."""
+    from unabridged.collection.settings import place_of_model
+
     try:
         model = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))["model"]
     except FileNotFoundError:
         return None
-    if model is None:
-        return None
-    return str(folder / model) if model.startswith("./") else str(model)
+    return place_of_model(model, folder)
 
 
 def _settings(folder: Path) -> Settings | None:
     from unabridged.collection import Settings
 
     return Settings.load(folder)
-
-
-def _wanted_model(folder: Path, wanted: Settings) -> str | None:
-    from unabridged.collection.settings import MODEL_FOLDER
-
-    return str(folder / MODEL_FOLDER) if wanted.model == MODEL_FOLDER else wanted.model
 
 
 def _record_model(folder: Path, model: str | None) -> None:

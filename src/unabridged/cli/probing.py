@@ -77,7 +77,7 @@ def prepare_trial(
     """Look at the documents, and see who takes part."""
     is_collection = (folder / places.MANIFEST).exists()
     place = folder if is_collection else places.named(into) if into else places.beside(folder)
-    model = model or _base(place)
+    model = _absolute(model) or _base(place)
     encoder = LongEncoder(model, reader="full")
     found = (
         of_collection(Collection.open(folder, if_missing="refuse"), seed=seed)
@@ -133,12 +133,20 @@ def keep(trial: Trial, outcome: Outcome) -> Settings:
     if outcome.verdict.winner in by_name:
         way = by_name[outcome.verdict.winner]
         return adopt(way, trial.model, trial.positions, trial.place, reason=reason)
-    info = Collection.open(trial.place, if_missing="refuse").info()
+    made_with = Collection.open(trial.place, if_missing="refuse").info().fingerprint
     known = Settings.load(trial.place)
-    model = known.model if known else opening.model_of(trial.place)
-    settings = Settings(reader_of(info.fingerprint), model, trial.model, reason)
+    fits = known is not None and known.fits(made_with)
+    model = known.model if known and fits else opening.model_of(trial.place)
+    digest = made_with["model"]
+    settings = Settings(reader_of(made_with), model, trial.model, digest, reason)
     settings.save(trial.place)
     return settings
+
+
+def _absolute(model: str | None) -> str | None:
+    """A folder as it is called from anywhere; it is written down for later."""
+    place = Path(model).expanduser() if model else None
+    return str(place.resolve()) if place and place.is_dir() else model
 
 
 def _base(place: Path) -> str | None:

@@ -11,7 +11,7 @@ from unabridged.cli import opening, places
 __all__ = ["begin", "finish"]
 
 # Names of the collection's own, repeated here because its room is slow to import.
-SETTINGS_NAME, MODEL_FOLDER = "settings.json", "model"
+SETTINGS_NAME, MODELS = "settings.json", "model-*"
 
 
 def begin(place: Path, *options: str | None) -> Path:
@@ -48,11 +48,15 @@ def finish(place: Path) -> None:
 
 def _take_along(place: Path, fresh: Path) -> None:
     fresh.mkdir(parents=True, exist_ok=True)
-    if (place / MODEL_FOLDER).is_dir():
-        shutil.copytree(place / MODEL_FOLDER, fresh / MODEL_FOLDER, dirs_exist_ok=True)
-    for name in (SETTINGS_NAME, opening.MODEL_FILE):
-        if (place / name).exists() and not (fresh / name).exists():
-            shutil.copyfile(place / name, fresh / name)
+    named = ""
+    for file in (place / SETTINGS_NAME, place / opening.MODEL_FILE):
+        if file.exists():
+            named += file.read_text(encoding="utf-8")
+            if not (fresh / file.name).exists():  # what was begun may have its own model by now
+                shutil.copyfile(file, fresh / file.name)
+    for model in place.glob(MODELS):
+        if model.name in named:
+            shutil.copytree(model, fresh / model.name, dirs_exist_ok=True)
 
 
 def _fresh(place: Path) -> Path:

@@ -10,7 +10,7 @@ from unabridged.collection.embedder import Embedder
 from unabridged.collection.lock import HOLDER_NAME, LOCK_NAME, write_lock
 from unabridged.collection.manifest import FILE_NAME, Manifest, check_fingerprint
 from unabridged.collection.schema import DOCUMENTS, PASSAGES, SCHEMA_VERSION
-from unabridged.collection.settings import MODEL_FILE, MODEL_FOLDER, SETTINGS_NAME
+from unabridged.collection.settings import MODEL_FILE, MODEL_PREFIX, SETTINGS_NAME
 from unabridged.collection.store import Store, writing
 
 __all__ = ["IfMissing", "open_folder"]
@@ -24,7 +24,6 @@ _OURS = {
     HOLDER_NAME,
     SETTINGS_NAME,
     MODEL_FILE,
-    MODEL_FOLDER,
     DOCUMENTS + ".lance",
     PASSAGES + ".lance",
 }
@@ -60,7 +59,7 @@ def _create(
         raise CollectionError(message)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in _OURS)
+        strangers = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry.name))
     except OSError as error:
         message = f"open: {folder} cannot be made or read ({error}); name a folder you may write."
         raise CollectionError(message) from error
@@ -79,3 +78,7 @@ def _create(
         manifest = Manifest(SCHEMA_VERSION, encoder.dimension, fingerprint, language)
         with writing("create"):
             manifest.save(folder)
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith(MODEL_PREFIX)

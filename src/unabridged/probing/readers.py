@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from unabridged.collection import Settings
-from unabridged.collection.settings import MODEL_FOLDER
+from unabridged.collection.settings import MODEL_PREFIX
 from unabridged.encoder import Chunks, Full, LongEncoder, Reader, Truncate, Windows
+from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.extension import extend
 from unabridged.positions import Scheme
 from unabridged.probing.contest import Contestant
@@ -121,10 +121,10 @@ def adopt(way: Way, model: Model, positions: int, folder: Path, *, reason: str) 
         reason: in one sentence.
     """
     base = None if model is None else str(model)
-    if way.table is not None:
-        _make_model(way.table, model, positions, folder / MODEL_FOLDER)
-    name = base if way.table is None else MODEL_FOLDER
-    settings = Settings(way.settings, name, base, reason)
+    own = _keep_model(way.table, model, positions, folder) if way.table else None
+    digest = find_checkpoint(own or model).digest
+    name = f"./{own.name}" if own else base
+    settings = Settings(way.settings, name, base, digest, reason)
     settings.save(folder)
     return settings
 
@@ -140,14 +140,16 @@ def _opened(way: Way, model: Model, positions: int) -> Iterator[LongEncoder]:
         yield LongEncoder(folder, reader=way.reader)
 
 
-def _make_model(table: Table, model: Model, positions: int, target: Path) -> None:
-    """Put a longer model in place of an older one, all at once."""
-    fresh = target.with_name(target.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.parent.mkdir(parents=True, exist_ok=True)
-    _extend(table, model, positions, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+def _keep_model(table: Table, model: Model, positions: int, folder: Path) -> Path:
+    """Make a longer model in the folder of a collection, all at once; one that is there stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=MODEL_PREFIX, dir=folder) as place:
+        fresh = Path(place) / "model"
+        _extend(table, model, positions, fresh)
+        kept = folder / f"{MODEL_PREFIX}{find_checkpoint(fresh).digest[:12]}"
+        if not kept.exists():
+            fresh.rename(kept)
+    return kept
 
 
 def _extend(table: Table, model: Model, positions: int, folder: Path) -> None:
