@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
+from unabridged.attention.multipole import Multipole
 from unabridged.attention.receipts import head_receipts, spread_of_sums
 from unabridged.attention.sampling import relative_error, sampled_rows
 
@@ -84,6 +87,34 @@ def test_trigonometric_features_foretell_nothing():
     for head in head_receipts(waves, *heads(size=0.3), rows=ROWS):
         assert head.predicted is None
         assert head.error < 0.5
+
+
+SMALL = Multipole(near=16, block=8, group=8, shared=4, short=0)
+
+
+def test_far_mass_is_what_near_and_shared_keys_leave():
+    """Flat attention: every key has the same mass, so far is what is not near or shared."""
+    query, key, value = heads(size=1e-3)
+    shared = N - 24 * 8  # what does not fill one of 24 blocks of 8 is shared
+    for head in head_receipts(SMALL, query, key, value, rows=ROWS):
+        assert head.far == pytest.approx(1 - (16 + shared) / N, abs=1e-3)
+        assert head.met == pytest.approx((16 + shared + 22) / N)
+
+
+def test_far_mass_shrinks_as_more_keys_are_met():
+    few, many, every = (
+        head_receipts(replace(SMALL, near=near), *heads(), rows=ROWS) for near in (8, 80, 205)
+    )
+    for one, other, last in zip(few, many, every, strict=True):
+        assert 1 > one.far > other.far > last.far >= 0
+        assert one.met < other.met < last.met <= 1
+        assert last.far < 1e-6
+
+
+def test_a_text_too_short_for_multipole_meets_every_key():
+    for head in head_receipts(Multipole(), *heads(), rows=ROWS):
+        assert (head.far, head.met) == (0.0, 1.0)
+        assert head.error < 1e-6
 
 
 def test_equal_seeds_give_equal_rows_and_other_seeds_others():

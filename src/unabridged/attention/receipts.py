@@ -18,6 +18,8 @@ from torch import Tensor
 from unabridged.attention.dispatch import Auto
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
+from unabridged.attention.multipole import Multipole
+from unabridged.attention.multipole_receipts import far_and_met
 from unabridged.attention.protocol import Attention
 from unabridged.attention.sampling import relative_error, sampled_rows
 
@@ -41,8 +43,9 @@ class HeadReceipt:
             divided by the sum of its row; None for an attention without features.
         measured: relative error of sampled weights, divided, over redrawn features; None likewise.
             Somewhat below `predicted`, because the sum errs in the same direction.
-        far: share of the softmax mass that lies on keys which were not held against the row one by
-            one, or None for an attention that holds all or none.
+        far: share of the softmax mass that lies on keys which were not held against a query one by
+            one, at the centres of groups of queries; None for another attention than multipole.
+        met: share of key evaluations, a far block counting as one; None likewise.
         chosen: what a dispatcher took for this head, or None.
     """
 
@@ -52,6 +55,7 @@ class HeadReceipt:
     predicted: float | None = None
     measured: float | None = None
     far: float | None = None
+    met: float | None = None
     chosen: str | None = None
 
 
@@ -144,6 +148,21 @@ def _of_features(
     return [
         replace(head, predicted=ahead, measured=after)
         for head, ahead, after in zip(heads, predicted, measured, strict=True)
+    ]
+
+
+@_further.register
+def _of_moments(
+    attention: Multipole,
+    heads: Sequence[HeadReceipt],
+    inputs: Heads,
+    rows: Tensor,  # noqa: ARG001
+    scale: float | None,
+) -> list[HeadReceipt]:
+    factor = inputs[0].shape[-1] ** -0.5 if scale is None else scale
+    measured = far_and_met(attention, *(part[0] for part in inputs), scale=factor)
+    return [
+        replace(head, far=far, met=met) for head, (far, met) in zip(heads, measured, strict=True)
     ]
 
 

@@ -43,6 +43,7 @@ def _further_names(heads: Iterable[HeadReceipt]) -> list[str]:
         "Weights off, foretold": any(head.predicted is not None for head in heads),
         "Measured": any(head.measured is not None for head in heads),
         "Far mass": any(head.far is not None for head in heads),
+        "Keys met": any(head.met is not None for head in heads),
         "Chosen": any(head.chosen is not None for head in heads),
     }
     return [name for name, is_there in names.items() if is_there]
@@ -76,6 +77,7 @@ _FURTHER = {
     "Weights off, foretold": lambda heads: _median_of((h.predicted for h in heads), ".3g"),
     "Measured": lambda heads: _median_of((h.measured for h in heads), ".3g"),
     "Far mass": lambda heads: _median_of((h.far for h in heads), ".1%"),
+    "Keys met": lambda heads: _median_of((h.met for h in heads), ".1%"),
     "Chosen": _counted,
 }
 
