@@ -4,8 +4,7 @@ Queries, keys and values of every layer are those of the model reading the docum
 standard library; the scores of all layers are summed (gates at 1), and the output of the last
 layer is compared with the exact one. "at once" compresses the factors of all layers together,
 "layer by layer" is what mode "compressed" does: its cost does not grow with depth. Beside it the
-rank of the 8.33 ln n law (kexue.fm/archives/8711), and the variance that random features would
-have.
+rank of the 8.33 ln n law, and the variance that random features would have.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ import torch
 
 import machine
 from unabridged.attention.residual import Residual
-from unabridged.attention.residual_scores import Factors, compress, predicted_variance
+from unabridged.attention.residual_scores import Factors, compress, predicted_log_variance
 from unabridged.cli.standard_library import render
 from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.extension import extend
 from unabridged.encoder.loading import load_weights
 from unabridged.encoder.surgery import dissect
 from unabridged.encoder.tokens import load_tokenizer
+from unabridged.geometry.dimensions import embedding_dimension
 
 
 def heads_of(model, ids):
@@ -70,12 +70,11 @@ def errors(layers, ranks):
 
 def rows_of(name, layers, ranks):
     length, width = layers[0][0].shape[-2:]
-    law = 8.33 * math.log(length)
     for rank, once, often in errors(layers, ranks):
         yield {
             "heads": name,
             "tokens": length,
-            "8.33 ln n": f"{law:.0f}",
+            "8.33 ln n": embedding_dimension(length),
             "rank": rank,
             "rank / width": f"{rank / width:.1f}",
             "error, at once": f"{once:.1e}",
@@ -89,7 +88,7 @@ def variances(layers, features):
     for number, (query, key, _) in enumerate(layers, start=1):
         query, key = query[:, :, ::8], key[:, :, ::8]
         factors = Factors.of(query, key) if factors is None else factors.then(query, key, 1.0)
-        log10 = predicted_variance(factors, features) / math.log(10)
+        log10 = predicted_log_variance(factors, features) / math.log(10)
         yield {
             "layers": number,
             "features": features,

@@ -3,8 +3,10 @@ import torch
 
 from attention import laws
 from attention.test_residual import LAYERS, H, read_all, stack
+from unabridged.attention.favor import Favor
+from unabridged.attention.multipole import Multipole
 from unabridged.attention.residual import Residual
-from unabridged.attention.residual_scores import Factors, compress, predicted_variance
+from unabridged.attention.residual_scores import Factors, compress, predicted_log_variance
 
 
 def plain(queries=23, keys=29, layers=LAYERS, width=3):
@@ -97,17 +99,17 @@ def test_variance_of_positive_features_is_as_predicted():
     ]
     products = features[0][:, None] * features[1][None]  # (Nq, Nk, draws)
     spread = products.var(-1) / products.mean(-1).square()
-    predicted = predicted_variance(factors, 1, scale=1.0)[0, 0].exp()
+    predicted = predicted_log_variance(factors, 1, scale=1.0)[0, 0].exp()
     torch.testing.assert_close(spread, predicted, rtol=0.1, atol=0)
 
 
 def test_variance_multiplies_with_depth():
     queries, keys, _ = plain()
     factors = Factors.of(queries[0], keys[0])
-    grown = [predicted_variance(factors, 64).median()]
+    grown = [predicted_log_variance(factors, 64).median()]
     for layer in (1, 2):
         factors = factors.then(queries[layer], keys[layer], 1.0)
-        grown.append(predicted_variance(factors, 64).median())
+        grown.append(predicted_log_variance(factors, 64).median())
     assert grown[1] - grown[0] > 1
     assert grown[2] - grown[1] > 1
 
@@ -116,4 +118,37 @@ def test_variance_of_a_negative_gate_is_refused():
     queries, keys, _ = plain(layers=2)
     factors = Factors.of(queries[0], keys[0]).then(queries[1], keys[1], -1.0)
     with pytest.raises(ValueError, match="a gate is negative"):
-        predicted_variance(factors, 64)
+        predicted_log_variance(factors, 64)
+
+
+def test_multipole_reads_concatenated_scores():
+    parts = [[x.detach() for x in part] for part in stack(97, 97, layers=3, width=3)]
+    settings = {"block": 8, "group": 8, "shared": 4, "short": 0}
+    wanted = read_all(Residual(), *parts)[-1]
+    exact, near = (
+        read_all(Residual("concatenated", attention=Multipole(near=n, **settings)), *parts)[-1]
+        for n in ("all", 48)
+    )
+    torch.testing.assert_close(exact, wanted, rtol=0, atol=1e-10)
+    error = (near - wanted).norm() / wanted.norm()
+    assert 1e-6 < error < 0.3
+
+
+def test_random_features_read_concatenated_scores_worse_with_depth():
+    """Mean over seeds of the squared error, of one layer and of four."""
+    queries, keys, values = ([x * 0.7 for x in part] for part in plain(31, 31, layers=4, width=4))
+    errors = []
+    for layers in (1, 4):
+        parts = [part[:layers] for part in (queries, keys, values)]
+        gates = [1.0] * layers
+        wanted = read_all(Residual(), *parts, gates)[-1]
+        found = [
+            read_all(
+                Residual("concatenated", attention=Favor(features=32, kind="favor+", seed=s)),
+                *parts,
+                gates,
+            )[-1]
+            for s in range(5)
+        ]
+        errors.append(float(sum((x - wanted).square().mean() for x in found)))
+    assert errors[1] > 2 * errors[0]

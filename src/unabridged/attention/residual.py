@@ -50,7 +50,7 @@ class Residual:
             inference only.
         concatenated: hands queries and keys, concatenated, to `attention`. With multipole the
             products are wider; with random features the variance grows exponentially with depth,
-            see `predicted_variance`.
+            see `predicted_log_variance`.
 
     As a member of the family, calling it is one layer, and without `earlier` plain attention.
 

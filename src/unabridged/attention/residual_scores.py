@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Factors", "Gate", "Total", "compress", "predicted_variance"]
+__all__ = ["Factors", "Gate", "Total", "compress", "predicted_log_variance"]
 
 Gate = float | Tensor
 """How much of the earlier layers' scores a layer adds: 1 is RealFormer, 0 plain attention.
@@ -118,8 +118,10 @@ def _centred(key: Tensor, key_mask: Tensor | None) -> Tensor:
     return (key - mean) * real
 
 
-def predicted_variance(factors: Factors, features: int, *, scale: float | None = None) -> Tensor:
-    """Natural logarithm of FAVOR+'s relative variance, a pair of query and key, (B, H, Nq, Nk).
+def predicted_log_variance(
+    factors: Factors, features: int, *, scale: float | None = None
+) -> Tensor:
+    """Natural log of the relative variance of FAVOR+, a pair of query and key, (B, H, Nq, Nk).
 
     Positive random features of q and k estimate exp(q·k) with relative variance
     (exp(|q + k|²) - 1) / features (Choromanski et al. 2021, lemma 2). Of concatenated vectors the
@@ -133,11 +135,11 @@ def predicted_variance(factors: Factors, features: int, *, scale: float | None =
 
     >>> one = Factors.of(torch.ones(1, 1, 1, 4), torch.ones(1, 1, 1, 4))
     >>> two = one.then(torch.ones(1, 1, 1, 4), torch.ones(1, 1, 1, 4), 1.0)
-    >>> [round(float(predicted_variance(each, 64)), 2) for each in (one, two)]
+    >>> [round(float(predicted_log_variance(each, 64)), 2) for each in (one, two)]
     [3.84, 11.84]
     """
     if bool((factors.weights < 0).any()):
-        raise ValueError("predicted_variance: a gate is negative; wanted gates of at least 0.")
+        raise ValueError("predicted_log_variance: a gate is negative; wanted gates of at least 0.")
     scale = factors.queries[-1].shape[-1] ** -0.5 if scale is None else scale
     exponent = torch.zeros((), dtype=factors.weights.dtype)
     for query, key, weight in zip(factors.queries, factors.keys, factors.weights, strict=True):
