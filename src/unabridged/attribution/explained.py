@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, grad, vmap
 
 from unabridged.attribution.batches import Inputs, mapped, take
 from unabridged.attribution.gradients import RowGradients
-from unabridged.attribution.kinks import Panels, cut_at_kinks
+from unabridged.attribution.kinks import Along, Panels, Pointwise, cut_at_kinks
 from unabridged.attribution.quadrature import Finish, Node
 from unabridged.attribution.replay import Replay
 from unabridged.attribution.targets import Target
@@ -40,10 +42,9 @@ class Explained:
         chosen = take(self.inputs, rows)
         return self.replay.slopes(theta, chosen, self.labels[rows], self.target)
 
-    def pointwise(self, thetas: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients (R, P) and values (R,) of test rows, each at its own parameters (R, P)."""
+    def along(self) -> Along:
+        """Gradients and values of test rows, each at its own parameters."""
         replay = self.replay
-        replay.mode("eval")
 
         def one(theta: Tensor, inputs: Inputs, label: Tensor) -> Tensor:
             views = replay.layout.unflatten(theta)
@@ -57,16 +58,22 @@ class Explained:
             )
             return self.target(outputs, label[None])[0]
 
-        gradients, values = vmap(grad_and_value(one))(
-            thetas, take(self.inputs, rows), self.labels[rows]
-        )
-        return gradients, values
+        def everywhere(function: Callable[..., Tensor]) -> Pointwise:
+            def at(thetas: Tensor, rows: Tensor) -> Tensor:
+                replay.mode("eval")
+                chosen = take(self.inputs, rows), self.labels[rows]
+                found: Tensor = vmap(function)(thetas, *chosen)
+                return found
+
+            return at
+
+        return Along(everywhere(grad(one)), everywhere(one))
 
     def finish(self) -> Finish | None:
         """Cutting at kinks; None for models that cannot run with other parameters in every row."""
-        replay = self.replay
+        replay, along = self.replay, self.along()
         try:
-            self.pointwise(replay.parameters(0)[None], torch.tensor([0]))
+            along.gradients(replay.parameters(0)[None], torch.tensor([0]))
         except RuntimeError:  # torch.func has no batching rule for something the model does
             return None
         each = 16 * replay.layout.size * (torch.finfo(replay.precision).bits // 8)
@@ -78,11 +85,9 @@ class Explained:
             nodes, spent = list[Node](), 0
             for chosen, rise in zip(torch.split(rows, size), torch.split(rises, size), strict=True):
                 zero = torch.zeros_like(rise)
-                base = self.pointwise(theta.expand(len(chosen), -1), chosen)[1]
+                base = along.values(theta.expand(len(chosen), -1), chosen)
                 panels = Panels(chosen, zero, zero + 1, base, base + rise)
-                found, cost = cut_at_kinks(
-                    self.pointwise, theta, change, panels, allowed=allowed / 4
-                )
+                found, cost = cut_at_kinks(along, theta, change, panels, allowed=allowed / 4)
                 nodes, spent = nodes + found, spent + cost
             return nodes, spent
 

@@ -18,15 +18,28 @@ from unabridged.attribution.factors import Dense
 from unabridged.attribution.gradients import RowGradients
 from unabridged.attribution.quadrature import Node, nodes_and_weights
 
-__all__ = ["Panels", "cut_at_kinks"]
+__all__ = ["Along", "Panels", "cut_at_kinks"]
 
 DEPTH = 40
 """Rounds of cutting; each halves a panel at worst, so 40 reach the resolution of float64."""
 
 NODES = nodes_and_weights(1, 3)
 
-Pointwise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From (R, P) parameters, one set a row, and (R,) test rows to gradients (R, P) and values (R,)."""
+Pointwise = Callable[[Tensor, Tensor], Tensor]
+"""From (R, P) parameters, one set a row, and (R,) test rows to gradients (R, P) or values (R,)."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """Targets of test rows, each at parameters of its own.
+
+    Attributes:
+        gradients: (R, P) of them.
+        values: (R,) of them; costs a third.
+    """
+
+    gradients: Pointwise
+    values: Pointwise
 
 
 @dataclass(frozen=True)
@@ -58,34 +71,37 @@ class Panels:
 
 
 def cut_at_kinks(
-    pointwise: Pointwise, theta: Tensor, change: Tensor, panels: Panels, *, allowed: float
+    along: Along, theta: Tensor, change: Tensor, panels: Panels, *, allowed: float
 ) -> tuple[list[Node], int]:
     """Integrate the gradients of piecewise smooth targets over the given panels.
 
     Returns:
         Nodes of formed gradients, and how many gradients were computed.
     """
+    points, weights = (theta.new_tensor(column) for column in zip(*NODES, strict=True))
     kept: list[Node] = []
     spent = 0
     for depth in range(DEPTH):
-        average = theta.new_zeros(len(panels.rows), len(theta))
-        slopes = []
-        for point, weight in NODES:
-            where = panels.left + point * panels.width
-            gradients, _ = pointwise(theta + where[:, None] * change, panels.rows)
-            average += (weight * panels.width)[:, None] * gradients
-            slopes.append(gradients @ change)
-        spent += 3 * len(panels.rows)
-        error = (panels.at_right - panels.at_left - average @ change).abs()
+        count = len(panels.rows)
+        where = (panels.left + points[:, None] * panels.width).flatten()  # node after node
+        found = along.gradients(theta + where[:, None] * change, panels.rows.repeat(len(NODES)))
+        gradients = found.view(len(NODES), count, -1)
+        slopes = gradients @ change  # (nodes, R)
+        spent += len(found)
+        rise = panels.at_right - panels.at_left
+        error = (rise - panels.width * (weights @ slopes)).abs()
         open_ = (error > allowed) & (depth < DEPTH - 1)
-        kept.append(_node(panels.rows[~open_], average[~open_]))
+        if not bool(open_.all()):
+            done = gradients[:, ~open_]
+            average = torch.einsum("k,r,krp->rp", weights, panels.width[~open_], done)
+            kept.append(_node(panels.rows[~open_], average))
         if not bool(open_.any()):
             break
         panels = panels.chosen(open_)
-        points = _meeting(panels, slopes[0][open_], slopes[-1][open_], depth)
-        _, values = pointwise(theta + points[:, None] * change, panels.rows)
-        panels = panels.cut(points, values)
-    return [node for node in kept if node.slopes.count], spent
+        cuts = _meeting(panels, slopes[0][open_], slopes[-1][open_], depth)
+        values = along.values(theta + cuts[:, None] * change, panels.rows)
+        panels = panels.cut(cuts, values)
+    return kept, spent
 
 
 def _meeting(panels: Panels, first: Tensor, last: Tensor, depth: int) -> Tensor:
