@@ -303,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="development data; default UNABRIDGED_DATA")
     parser.add_argument("--most", type=int, default=1000, help="configurations read in this run")
+    parser.add_argument("--backwards", action="store_true", help="the last ones first")
     parser.add_argument("--everything", action="store_true", help="all variants on QMSum too")
     options = parser.parse_args(arguments)
     tasks = {"standard_library": standard_library_task()}
@@ -318,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     folders = {name: RESULTS / "positions" / f"{name}-{digest(t)}" for name, t in tasks.items()}
     missing = [(m, n) for m, n in everything if not (folders[n] / f"{m.name}.npz").exists()]
+    missing = missing[::-1] if options.backwards else missing
     for made, name in missing[: options.most]:
         kept(folders[name], made, tasks[name])
     if len(missing) > options.most:
