@@ -28,7 +28,7 @@ from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
 from unabridged.attention.multipole import Multipole
 from unabridged.encoder.checkpoint import find_checkpoint
-from unabridged.encoder.registry import attention_of, set_attention
+from unabridged.encoder.registry import attention_of, saved_attention, set_attention
 
 _late_registration.watch()
 
@@ -162,6 +162,14 @@ def test_every_layer_is_computed_with_the_saved_settings(model_folders, family, 
     _, ids, mask = batch(model)
     model(ids, attention_mask=mask)
     assert used == [Exact(tile=19)] * 3
+
+
+def test_what_was_saved_can_be_asked_of_a_config(model_folders, tmp_path):
+    model = AutoModel.from_pretrained(model_folders["bert"])
+    assert saved_attention(model.config) is None
+    set_attention(model, SMALL)
+    model.save_pretrained(tmp_path)
+    assert saved_attention(AutoConfig.from_pretrained(tmp_path)) == SMALL
 
 
 def test_an_explicit_choice_wins_over_the_saved_one(model_folders, tmp_path):

@@ -26,7 +26,15 @@ from unabridged.attention.choices import ATTENTIONS, from_settings, make_attenti
 from unabridged.attention.protocol import Attention
 from unabridged.encoder import mpnet_attention
 
-__all__ = ["SETTINGS", "attend", "attention_of", "padding_mask", "set_attention", "settle"]
+__all__ = [
+    "SETTINGS",
+    "attend",
+    "attention_of",
+    "padding_mask",
+    "saved_attention",
+    "set_attention",
+    "settle",
+]
 
 SETTINGS = "unabridged_attention"
 """Name under which a config keeps what `settings_of` says."""
@@ -68,6 +76,16 @@ def attention_of(config: PretrainedConfig) -> Attention | None:
     """The attention that a config asks for; None where it asks for one of transformers' own."""
     name = config._attn_implementation
     return _chosen(config, name) if name in ATTENTIONS else None
+
+
+def saved_attention(config: PretrainedConfig) -> Attention | None:
+    """The attention that a checkpoint was saved with; None if it was saved without.
+
+    >>> saved_attention(PretrainedConfig(unabridged_attention={"name": "exact", "tile": 128}))
+    Exact(tile=128, kernel='auto')
+    """
+    saved = getattr(config, SETTINGS, None)
+    return from_settings(saved) if saved else None
 
 
 def settle(model: PreTrainedModel, requested: str | None) -> str | None:
