@@ -152,3 +152,12 @@ def test_random_features_read_concatenated_scores_worse_with_depth():
         ]
         errors.append(float(sum((x - wanted).square().mean() for x in found)))
     assert errors[1] > 2 * errors[0]
+
+
+def test_masked_keys_take_no_part_in_the_factors():
+    query, key = (x[0] for x in plain(layers=1, width=5)[:2])
+    mask = torch.arange(29).expand(len(key), -1) < 20
+    wild = torch.cat([key[:, :, :20], 50 * key[:, :, 20:]], dim=2)
+    left, right, _ = compress(query, wild, 3, key_mask=mask)
+    alone = compress(query, key[:, :, :20], 3)
+    torch.testing.assert_close(left @ right[:, :, :20].mT, alone[0] @ alone[1].mT)
