@@ -25,7 +25,7 @@ from torch import Tensor
 
 from unabridged.attention.multipole_near import Part
 
-__all__ = ["Blocks", "Expansion", "expand", "far_part", "indicator", "make_blocks"]
+__all__ = ["Blocks", "Expansion", "expand", "indicator", "make_blocks", "mix"]
 
 _LARGEST_CORRECTION = 1.0
 """Σ s x² / 2 is cut here: a Gaussian has no largest key, a block has. Of 0.25, 0.5, 1, 2 and 4 this
@@ -81,10 +81,11 @@ def expand(centres: Tensor, blocks: Blocks) -> Expansion:
     keys = blocks.pairs[..., : blocks.width].reshape(count * size, -1)
     logits = (keys @ centres.T).view(count, size, -1)  # (C, B, A)
     top = logits.amax(1, keepdim=True).detach()
-    weights = (logits - top).exp()
+    weights = logits.sub_(top).exp_()
     total = weights.sum(1)  # (C, A), at least 1, the block's own largest term
-    means = weights.transpose(1, 2) @ blocks.pairs  # (C, A, E)
-    return Expansion((total.log() + top[:, 0]).T, (means / total[..., None]).transpose(0, 1))
+    means = (weights.transpose(1, 2) @ blocks.pairs) / total[..., None]  # (C, A, E)
+    # Copied into the order of the groups: the products with them are over C for every group.
+    return Expansion((total.log() + top[:, 0]).T.contiguous(), means.transpose(0, 1).contiguous())
 
 
 def indicator(shares: Tensor, offsets: Tensor, blocks: Blocks) -> Tensor:
@@ -96,30 +97,39 @@ def indicator(shares: Tensor, offsets: Tensor, blocks: Blocks) -> Tensor:
     return shares * (spread @ blocks.variances.T)
 
 
-def far_part(offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks) -> Part:
-    """The part of the softmax that stays far: values (A, T, Dv), log-weights (A, T).
+def mix(
+    offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks, exact: list[Part]
+) -> Tensor:
+    """Values (A, T, Dv) of one softmax over blocks that stay far and parts that are exact.
 
     Args:
         offsets: δ, (A, T, D).
         expansion: of all blocks.
-        near: (A, C), True at blocks that are attended to exactly; not at all of them.
+        near: (A, C), True at blocks that are in the exact parts.
         blocks: where the moments are.
+        exact: values (A, T, Dv) and log-weights (A, T) of what was attended to exactly.
     """
     width = blocks.width
-    log_weights = expansion.log_weights.masked_fill(near, -torch.inf)
+    log_weights = expansion.log_weights.masked_fill(near, torch.finfo(offsets.dtype).min / 2)
     average = log_weights.softmax(-1) @ blocks.covariances
     correction = offsets @ average.view(len(offsets), width, -1)  # (A, T, Dv)
 
-    squares = (offsets @ blocks.axes).square() / 2
-    second = squares.flatten(0, 1) @ blocks.variances.T  # (A·T, C)
-    second = second.clamp_max(_LARGEST_CORRECTION).view(*offsets.shape[:2], -1)
-    logits = torch.baddbmm(second, offsets, expansion.means[..., :width].transpose(1, 2))
-    logits = logits + log_weights[:, None]
-    top = logits.amax(-1, keepdim=True).detach()
-    weights = (logits - top).exp()  # (A, T, C)
+    squares = (offsets @ blocks.axes).square_().mul_(0.5)
+    logits = squares.flatten(0, 1) @ blocks.variances.T
+    logits = logits.clamp_max_(_LARGEST_CORRECTION).view(*offsets.shape[:2], -1)
+    logits = logits.add_(log_weights[:, None])
+    logits = logits.baddbmm_(offsets, expansion.means[..., :width].transpose(1, 2))
+
+    # Not torch's softmax: over rows this short it takes four times as long as these passes.
+    top = torch.stack([logits.amax(-1), *(weight for _, weight in exact)]).amax(0).detach()
+    weights = logits.sub_(top[..., None]).exp_()  # (A, T, C)
     total = weights.sum(-1, keepdim=True)
-    mixed = weights @ expansion.means[..., width:] / total
-    return mixed + correction, (total.log() + top).squeeze(-1)
+    mixed = torch.baddbmm(total * correction, weights, expansion.means[..., width:])
+    for values, weight in exact:
+        share = (weight - top).exp()[..., None]
+        mixed = mixed + share * values
+        total = total + share
+    return mixed / total
 
 
 def _second(points: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from unabridged.attention.multipole_far import Blocks, Expansion, expand, far_part, indicator
-from unabridged.attention.multipole_near import Part, attend, join
+from unabridged.attention.multipole_far import Blocks, Expansion, expand, indicator, mix
+from unabridged.attention.multipole_near import Part, attend
 from unabridged.attention.multipole_plan import HeadPlan
 
 __all__ = ["blocks_needed", "estimate", "mix_head"]
@@ -72,11 +72,9 @@ def _mix_groups(groups: Tensor, blocks: Blocks, shared: Tensor, near: int) -> Te
     expansion = expand(centres, blocks)
     shares = _shares(centres, expansion, shared)
     chosen = indicator(shares, offsets, blocks).detach().topk(near, dim=-1).indices
-    parts = [_shared_part(groups, shared), _near_part(groups, chosen, blocks)]
-    if near < shares.shape[-1]:
-        is_near = torch.zeros_like(shares, dtype=torch.bool).scatter_(-1, chosen, True)
-        parts.append(far_part(offsets, expansion, is_near, blocks))
-    return join(parts)
+    is_near = torch.zeros_like(shares, dtype=torch.bool).scatter_(-1, chosen, True)
+    exact = [_shared_part(groups, shared), _near_part(groups, chosen, blocks)]
+    return mix(offsets, expansion, is_near, blocks, exact)
 
 
 def _shares(centres: Tensor, expansion: Expansion, shared: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Part", "attend", "join"]
+__all__ = ["Part", "attend"]
 
 Part = tuple[Tensor, Tensor]
 """Values (..., T, Dv) and log-weights (..., T): a softmax over some keys and its logsumexp."""
@@ -35,16 +35,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Part:
     logits = query @ key.transpose(1, 2)
     weight = logits.logsumexp(-1)
     return (logits - weight[..., None]).exp() @ value, weight
-
-
-def join(parts: list[Part]) -> Tensor:
-    """The softmax over the keys of all parts together."""
-    weights = torch.stack([weight for _, weight in parts])
-    shares = weights.softmax(0)
-    return sum(
-        (share[..., None] * mixed for share, (mixed, _) in zip(shares, parts, strict=True)),
-        start=torch.zeros((), dtype=weights.dtype, device=weights.device),
-    )
 
 
 def _any_grad(*tensors: Tensor) -> bool:

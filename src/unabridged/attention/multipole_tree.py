@@ -8,6 +8,7 @@ Axes: G heads, N points, D width, R leading coordinates.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,10 +51,12 @@ def coordinates(points: Tensor, seen_by: Tensor) -> Tensor:
     does not change when queries and keys change basis together. Of these coordinates the ones
     along which the points vary most are kept.
     """
-    root = _root(seen_by.transpose(1, 2) @ seen_by / seen_by.shape[1])
-    centred = (points - points.mean(1, keepdim=True)) @ root
-    vectors: Tensor = torch.linalg.eigh(centred.transpose(1, 2) @ centred)[1]
-    return centred @ vectors[..., -_LEADING:]
+    root = _root(_second(seen_by))
+    mean = points.mean(1, keepdim=True)
+    inside = _second(points) - mean.transpose(1, 2) @ mean
+    vectors = torch.linalg.eigh(root.transpose(1, 2) @ inside @ root)[1]
+    projection: Tensor = root @ vectors[..., -_LEADING:]
+    return points @ projection - mean @ projection
 
 
 def tree_order(points: Tensor, blocks: int) -> Tensor:
@@ -63,9 +66,8 @@ def tree_order(points: Tensor, blocks: int) -> Tensor:
         points: (G, N, R), N a multiple of `blocks`.
         blocks: C = m·2^j with m <= 8; see `block_count` and `group_count`.
 
-    The first cut makes m slabs, the later ones halves. A direction is a high power of the node's
-    covariance times its farthest point: the leading eigenvector nearly, at the price of a few
-    products, and turned with the points when they are turned.
+    The first cut makes m slabs, the later ones halves. A direction is the longest column of a high
+    power of the node's covariance: the leading eigenvector nearly, at the price of a few products.
     """
     groups, count, _ = points.shape
     order = torch.arange(count, device=points.device).expand(groups, count)
@@ -74,7 +76,7 @@ def tree_order(points: Tensor, blocks: int) -> Tensor:
     for parts in cuts:
         if nodes >= blocks:
             break
-        points, order = _cut(points, order, nodes)
+        points, order = _cut(points, order, nodes, parts)
         nodes *= parts
     return order
 
@@ -87,27 +89,34 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     return chosen.view(groups, -1, width)
 
 
-def _cut(points: Tensor, order: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
-    """Sort every node along its own direction; equal runs of it are its children."""
+def _cut(points: Tensor, order: Tensor, nodes: int, parts: int) -> tuple[Tensor, Tensor]:
+    """Cut every node across its own direction into equal parts, which stand one after another."""
     groups, count, width = points.shape
-    inside = points.view(groups, nodes, count // nodes, width)
-    along = _along_largest_variance(inside).argsort(dim=-1)
-    start = torch.arange(nodes, device=points.device)[:, None] * (count // nodes)
-    index = (along + start).view(groups, count)
+    size = count // nodes
+    along = _along_largest_variance(points.view(groups, nodes, size, width))
+    # numpy selects: 200,000 numbers take it 0.3 ms, and torch, which would sort them, 10 ms.
+    borders = [size * part // parts for part in range(1, parts)]
+    apart = torch.from_numpy(np.argpartition(along.cpu().numpy(), borders, axis=-1))
+    start = torch.arange(nodes, device=points.device)[:, None] * size
+    index = (apart.to(points.device) + start).view(groups, count)
     return rows(points, index), order.gather(1, index)
 
 
 def _along_largest_variance(inside: Tensor) -> Tensor:
     """Coordinates (G, nodes, B) of points (G, nodes, B, R) along their nodes' directions."""
-    centred = inside - inside.mean(2, keepdim=True)
-    power = centred.transpose(2, 3) @ centred
+    mean = inside.mean(2, keepdim=True)
+    power = inside.transpose(2, 3) @ inside / inside.shape[2] - mean.transpose(2, 3) @ mean
     tiny = torch.finfo(power.dtype).tiny
     for _ in range(_SQUARINGS):
         power = power / power.diagonal(dim1=2, dim2=3).sum(-1).clamp_min(tiny)[..., None, None]
         power = power @ power
-    farthest = centred.square().sum(-1).argmax(-1)[..., None, None]
-    start = centred.gather(2, farthest.expand(*farthest.shape[:3], centred.shape[-1]))
-    return (centred @ (power @ start.transpose(2, 3))).squeeze(-1)
+    longest = power.diagonal(dim1=2, dim2=3).argmax(-1)[..., None, None]
+    direction = power.gather(3, longest.expand(*longest.shape[:2], power.shape[-1], 1))
+    return (inside @ direction).squeeze(-1)
+
+
+def _second(points: Tensor) -> Tensor:
+    return points.transpose(1, 2) @ points / points.shape[1]
 
 
 def _root(second: Tensor) -> Tensor:
