@@ -45,7 +45,7 @@ def attention(
     name: Name = "multipole",
     settings: Setting = None,
     rows: Rows = 128,
-    seed: Seed = 0,
+    seed: Seed = 1,
     plot: Plot = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
