@@ -198,9 +198,8 @@ def _materialised(
     if visible is None:
         shares = total.scores.softmax(dim=-1)
     else:
-        seeing = visible.any(dim=-1, keepdim=True)  # a row of -inf alone would have slope nan
-        hidden = total.scores.masked_fill(~visible & seeing, float("-inf"))
-        shares = hidden.softmax(dim=-1).masked_fill(~seeing, 0.0)
+        shares = total.scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
+        shares = shares.masked_fill(~visible.any(dim=-1, keepdim=True), 0.0)
     if (generator := masking.generator()) is not None:
         shares = shares * masking.kept(shares.shape, generator).to(shares.dtype)
     return shares @ value, total
