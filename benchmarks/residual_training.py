@@ -2,10 +2,10 @@
 
 A masked language model on documentation (see residual_corpus.py). Every architecture gets its own
 sweep of learning rates, then the best rate of each is trained with several seeds: same first
-weights, same batches, same hidden tokens for all architectures of a seed. Every run is a process
-of its own and leaves a JSON file, so that the whole can be interrupted and continued:
+weights, same batches, same hidden tokens for all architectures of a seed. Every run leaves a JSON
+file, so that the whole can be interrupted, continued, and shared by several processes:
 
-    residual_training.py next          # one run that is still missing; says when none is
+    residual_training.py next          # runs that are still missing
     residual_training.py report        # the table, and the plot where --plot names a file
 """
 
@@ -36,8 +36,8 @@ PLACE = Path("results/residual_training")
 ARCHITECTURES = ("post-norm", "pre-norm", "realformer")
 RATES = (1e-3, 2e-3, 4e-3)
 SEEDS = range(1, 6)
-VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS, BATCH = 4096, 128, 128, 4, 2, 16
-HELD_OUT = 160  # blocks
+VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS, BATCH = 4096, 128, 128, 4, 2, 8
+HELD_OUT = 96  # blocks
 
 
 def shares_of_work():
@@ -167,18 +167,20 @@ def entropies(model, unseen):
     return found
 
 
-def next_run(steps):
+def next_runs(steps, seconds):
+    """Runs that nobody has begun, one after another; none begins after so many seconds."""
+    began = time.monotonic()
     for job in jobs(steps):
         claim = result_of(job).with_suffix(".claim")
         claim.parent.mkdir(parents=True, exist_ok=True)
-        if result_of(job).exists() or (
-            claim.exists() and time.time() - claim.stat().st_mtime < 900
-        ):
+        claimed = claim.exists() and time.time() - claim.stat().st_mtime < 600
+        if result_of(job).exists() or claimed:
             continue
+        if time.monotonic() - began > seconds:
+            return
         claim.write_text("")
         run(job)
-        return
-    print("nothing is missing")
+    print("nothing else is missing")
 
 
 def sign_test(differences):
@@ -262,14 +264,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["prepare", "next", "report"])
-    parser.add_argument("--steps", type=int, default=450, help="optimiser steps of a run")
+    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of a run")
+    parser.add_argument("--seconds", type=float, default=1e9, help="`next` begins no run later")
     parser.add_argument("--characters", type=int, default=24_000_000, help="of the corpus, at most")
     parser.add_argument("--plot", help="where `report` draws, an .svg file")
     given = parser.parse_args()
     if given.what != "report":
         residual_corpus.prepare(PLACE, vocabulary=VOCABULARY, characters=given.characters)
     if given.what == "next":
-        next_run(given.steps)
+        next_runs(given.steps, given.seconds)
     if given.what == "report":
         report(given.steps, given.plot)
 
