@@ -19,9 +19,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import machine
 from unabridged._reading import Coverage, Reading
+from unabridged.attribution import adjoint
 from unabridged.classification import explain, fit
 
 HOME = Path.home() / ".cache" / "unabridged-bench"
@@ -122,38 +124,43 @@ def measure(name, texts, labels, edits, plant, arguments):
     )
     rows = []
     for edit, asked in edits.items():
-        counts = dict.fromkeys(ORDERS, 0)
-        worst, twins = 0.0, 0
-        for place in chosen:
-            reading = reading_of(asked[place])
-            why = explain(made, reading, count=len(texts), by="removal")
-            named = explain(made, reading, count=1).taught[0]
+        whys = [explain(made, reading_of(asked[i]), count=len(texts)) for i in chosen]
+        moved = removals(made, [asked[i] for i in chosen], whys)
+        counts, twins = dict.fromkeys(ORDERS, 0), 0
+        for place, why, effects in zip(chosen, whys, moved, strict=True):
             same = {str(i) for i in np.flatnonzero((means == means[place]).all(1))}
-            firsts = {**first_by(why), "why": named.document}
-            twins += named.twin and named.document in same
-            for order in ORDERS:
-                counts[order] += firsts[order] in same
-            worst = max(worst, gap(why))
+            for order, document in first_by(why, effects).items():
+                counts[order] += document in same
+            twins += why.taught[0].twin and why.taught[0].document in same
         shares = {order: f"{hits / len(chosen):.0%}" for order, hits in counts.items()}
-        rows.append(
-            {"set": name, "planted": plant, "asked": edit, **shares}
-            | {
-                "marked as twin": f"{twins / len(chosen):.0%}",
-                "largest gap of a sum": f"{worst:.0e}",
-            }
-        )
+        marked = {"marked as twin": f"{twins / len(chosen):.0%}"}
+        worst = {"largest gap": f"{max(map(gap, whys)):.0e}"}
+        about = {"set": name, "planted": plant, "asked": edit}
+        rows.append({**about, **shares, **marked, **worst})
         print(rows[-1], flush=True)
     return rows, accuracy
 
 
-def first_by(why):
-    """Who stands first by each single order."""
-    best = {
-        "contribution": max(why.taught, key=lambda one: abs(one.amount)),
-        "removal": max(why.taught, key=lambda one: abs(one.without - why.lead)),
-        "alike": max(why.taught, key=lambda one: one.alike),
+def removals(made, asked, whys):
+    """(T, n) what leaving out each training document would do to each lead, all at once."""
+    whole = torch.stack([made.standardised(np.atleast_2d(text)).mean(0) for text in asked])
+    pairs = [[made.classes.index(n) for n in (w.prediction.label, w.against)] for w in whys]
+
+    def lead(outputs, chosen):
+        both = outputs.gather(1, chosen)
+        return both[:, 0] - both[:, 1]
+
+    return adjoint(made.replay(), whole, torch.tensor(pairs), target=lead).values
+
+
+def first_by(why, effects):
+    """Who stands first by each single order, and as `why` shows them."""
+    return {
+        "contribution": max(why.taught, key=lambda one: abs(one.amount)).document,
+        "removal": str(int(effects.abs().argmax())),
+        "alike": max(why.taught, key=lambda one: one.alike).document,
+        "why": why.taught[0].document,
     }
-    return {order: one.document for order, one in best.items()}
 
 
 def gap(why):
@@ -171,6 +178,7 @@ def main():
     )
     parser.add_argument("--data", help="folder with questions/ and qmsum/; default UNABRIDGED_DATA")
     parser.add_argument("--set", choices=["trec", "meetings"], action="append")
+    parser.add_argument("--planted", choices=["right label", "wrong label"], action="append")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -181,11 +189,12 @@ def main():
     rows, sizes = [], {}
     for name in arguments.set or list(makers):
         texts, labels, edits = makers[name](Path(root), np.random.default_rng(arguments.seed))
-        for plant in ("right label", "wrong label"):
+        for plant in arguments.planted or ("right label", "wrong label"):
             found, accuracy = measure(name, texts, labels, edits, plant, arguments)
             rows += found
             sizes[f"{name}, {plant}"] = f"{len(texts)} documents, training accuracy {accuracy:.3f}"
-    machine.report("why", rows, {"seed": arguments.seed, "planted": arguments.count, **sizes})
+    name = "_".join(["why", *(arguments.set or []), *(p[:5] for p in arguments.planted or [])])
+    machine.report(name, rows, {"seed": arguments.seed, "planted": arguments.count, **sizes})
 
 
 if __name__ == "__main__":
