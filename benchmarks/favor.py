@@ -3,7 +3,7 @@
 Time: runs of both alternate in one process, medians, on process time, so that a busy machine
 disturbs both alike. Memory: what the peak of a fresh process grows by in one call. Error: against
 exact attention on normal queries and keys with logits small enough for features to work, with the
-slope of its logarithm.
+slope of its logarithm. Radii: the bias of directions whose norms are not drawn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -143,13 +144,32 @@ def error_rows(counts, draws=4):
         yield {"method": name, **columns, "slope": f"{float(slope):.3f}"}
 
 
+def radius_rows(counts, squares):
+    """What fixed radii do to the mean: uniform directions, so that 0F1 is each one's mean."""
+    from scipy.special import hyp0f1
+    from scipy.stats import chi
+
+    for count in counts:
+        ranks = np.arange(1, count + 1)
+        radii = {
+            "quantiles i/(m+1) of chi": chi(WIDTH).ppf(ranks / (count + 1)),
+            "all equal sqrt(D)": np.full(count, WIDTH**0.5),
+        }
+        for name, norms in radii.items():
+            row = {"radii": name, "features": count}
+            for square in squares:
+                mean = hyp0f1(WIDTH / 2, norms**2 * square / 4).mean()
+                row[f"|q+k|² = {square}"] = f"{100 * (mean / np.exp(square / 2) - 1):+.1f} %"
+            yield row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 4096, 16384])
     parser.add_argument("--features", type=int, default=256)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", choices=["time", "memory", "error"], help="one table")
+    parser.add_argument("--only", choices=["time", "memory", "error", "radii"], help="one table")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--backward", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -163,6 +183,7 @@ def main():
         "time": lambda: time_rows(lengths, features, arguments.runs),
         "memory": lambda: memory_rows(lengths[-2:], features),
         "error": lambda: error_rows([64, 256, 1024, 4096]),
+        "radii": lambda: radius_rows([64, 256, 1024], [2, 10, 20]),
     }
     for name, rows in tables.items():
         if arguments.only in (None, name):

@@ -39,6 +39,20 @@ def test_tiles_equal_torch(dtype, bound, causal):
     torch.testing.assert_close(got, wanted, rtol=bound, atol=bound)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("queries", [11, 29, 31])
+@pytest.mark.parametrize("mask", ["none", "some", "one text all masked"])
+def test_auto_hands_over_only_what_comes_out_the_same(mask, queries, causal):
+    """Values as wide as keys, where torch's kernel is at hand, and where its rules differ."""
+    query, key, value = laws.heads(queries=queries, value_width=laws.D)
+    key_mask = None if mask == "none" else laws.some_mask()
+    if mask == "one text all masked":
+        key_mask[0] = False
+    options = {"key_mask": key_mask, "causal": causal}
+    laws.close(Exact()(query, key, value, **options), TILED(query, key, value, **options))
+    laws.close(TILED(query, key, value, **options), softmax_attention(query, key, value, **options))
+
+
 @pytest.mark.parametrize("tile", [1, 7, 29, 64])
 def test_the_size_of_tiles_changes_nothing(tile):
     laws.equals_softmax(Exact(tile=tile, kernel="tiled"))
