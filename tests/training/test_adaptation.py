@@ -186,6 +186,7 @@ def test_layers_may_learn_to_hand_scores_on(goal, tiny_masked, long_documents, t
     assert all(gate.abs().min() > 1e-4 for gate in gates)
     model = load_weights(LongEncoder(tmp_path / "out", reader="full").checkpoint)
     assert [gate.tolist() for gate in gates_of(model)] == [gate.tolist() for gate in gates]
+    assert "loads without its gates" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_residual_attention_begins_where_the_model_was(tiny_bert, long_documents, tmp_path):

@@ -70,7 +70,8 @@ def adapt(
         model: a folder, best one that `extend` made, or a Hub id; None for the packaged default.
         documents: a folder, or one file, of any kind that a collection reads.
         out: the folder to make; must not exist. It loads in transformers, and in
-            sentence-transformers where the model did, without this package.
+            sentence-transformers where the model did, without this package; one with residual
+            attention loads there without its gates.
         recipe: how; None for the defaults.
         on_step: told of every optimiser step; it gets what a `Recorder` needs.
 

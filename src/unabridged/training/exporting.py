@@ -126,6 +126,11 @@ def _card(original: str, recipe: Recipe, made: Adapted) -> str:
         f"{made.loss:.4f}",
         "positions, special tokens included": f"{made.positions:,}",
     }
+    if recipe.residual_attention:
+        facts["attention"] = (
+            "residual: layers add the scores of those before, by gates that unabridged reads; "
+            "elsewhere the model loads without its gates and gives other states"
+        )
     table = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     below = f"\n## Card of the model before\n\n{rest.strip()}\n" if rest.strip() else ""
     return f"""{head}# Adapted to whole documents
