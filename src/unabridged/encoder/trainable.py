@@ -197,6 +197,11 @@ def split_encoder(encoder: LongEncoder, *, layers: int = 1) -> tuple[Bottom, Top
             f"split_encoder: this model pools by {', '.join(head.modes)} with {len(head.modules)} "
             "layers after it; wanted the mean of all rows and none."
         )
+    if architecture.gates:
+        raise ModelError(
+            "split_encoder: this model is residual, and its last layers need the scores of all "
+            "before; train the head alone."
+        )
     if not 1 <= layers <= len(architecture.layers):
         raise ValueError(
             f"split_encoder: layers is {layers}; wanted 1 to {len(architecture.layers)}."
