@@ -38,7 +38,7 @@ def main() -> None:
     options.add_argument("--work", type=Path, default=Path("results/adaptation"))
     options.add_argument("--minutes", type=float, default=18.0, help="of training alone")
     options.add_argument("--held-out", type=int, default=200, help="documents to compare on")
-    options.add_argument("--rate", type=float, default=5e-5)
+    options.add_argument("--rate", type=float, default=7e-5)
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def compare(given: argparse.Namespace, task: Task) -> None:
         "one pass, adapted": (adapted, Full()),
         "mean of chunks of 254, adapted": (adapted, Chunks(254)),
     }
-    hits = {name: found(model, reader, task) for name, (model, reader) in ways.items()}
+    hits = {name: found(given.work, name, *way, task) for name, way in ways.items()}
     owners = np.array([query.document for query in task.queries])
     kinds = np.array([KINDS.index(query.kind) for query in task.queries])
     spent = json.loads((given.work / "spent.json").read_text())
@@ -112,14 +112,19 @@ def compare(given: argparse.Namespace, task: Task) -> None:
     )
 
 
-def found(model: Path | None, reader: object, task: Task) -> np.ndarray:
-    """(Q,) 1 where the document of a query came first by one vector a document."""
+def found(work: Path, name: str, model: Path | None, reader: object, task: Task) -> np.ndarray:
+    """(Q,) 1 where the document of a query came first by one vector a document; kept on disk."""
+    kept = work / f"{name}.npy"
+    if kept.exists():
+        return np.load(kept)
     encoder = LongEncoder(model, reader=reader)  # type: ignore[arg-type]
     vectors = np.stack([reading.vector for reading in encoder.read_many(task.texts)])
     asked = encoder.encode_query([query.text for query in task.queries])
     scores = unit(asked) @ unit(vectors).T
     own = scores[np.arange(len(scores)), [query.document for query in task.queries]]
-    return ((scores >= own[:, None]).sum(1) == 1).astype(np.float64)
+    hits = ((scores >= own[:, None]).sum(1) == 1).astype(np.float64)
+    np.save(kept, hits)
+    return hits
 
 
 def row(name: str, values: np.ndarray, where: tuple[np.ndarray, np.ndarray], base: np.ndarray):

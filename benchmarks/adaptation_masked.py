@@ -52,8 +52,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--work", type=Path, default=Path("results/adaptation-masked"))
-    options.add_argument("--steps", type=int, default=2000, help="of the training from scratch")
-    options.add_argument("--adapt-steps", type=int, default=160)
+    options.add_argument("--steps", type=int, default=1000, help="of the training from scratch")
+    options.add_argument("--adapt-steps", type=int, default=120)
     options.add_argument("--inputs", type=int, default=48, help="held-out inputs of 2,048 tokens")
     given = options.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
@@ -107,14 +107,14 @@ def from_scratch(given: argparse.Namespace, out: Path, folder: Path) -> bool:
     corpus = Corpus.open(given.work / "corpus")
     model = fresh(len(tokenizer))
     settings = Settings(
-        steps=given.steps, schedule=Schedule(peak=1.5e-3, warmup=0.05), precision="bfloat16",
+        steps=given.steps, schedule=Schedule(peak=2e-3, warmup=0.05), precision="bfloat16",
         dropout="off", save_seconds=30, seed=1,
     )  # fmt: skip
     began = time.process_time()
     trained = train(
         model,
         MaskedLanguageModel(Masking.of(tokenizer)),
-        Batches(corpus.blocks(SHORT), size=16, seed=1),
+        Batches(corpus.blocks(SHORT), size=8, seed=1),
         folder=given.work / "run",
         settings=settings,
         on_step=tell,
@@ -189,7 +189,7 @@ def compare(given: argparse.Namespace, texts: list[str]) -> None:
         rows,
         {
             "processor seconds": ", ".join(f"{k} {v:.0f}" for k, v in seconds.items()),
-            "trained from scratch": f"{given.steps} steps of 16 inputs of {SHORT}, vocabulary "
+            "trained from scratch": f"{given.steps} steps of 8 inputs of {SHORT}, vocabulary "
             f"{VOCABULARY}, 3 layers of width 128",
             "adapted": f"{given.adapt_steps} steps of 2 stretches of 508 to {LONG - 2} tokens",
             "held out": f"{given.inputs} inputs of {LONG} tokens from {len(long)} documents",

@@ -70,6 +70,13 @@ ResidualAttention = Annotated[
         help="Let layers learn to add the scores of earlier ones; such a model needs unabridged.",
     ),
 ]
+Record = Annotated[
+    bool,
+    typer.Option(
+        "--record",
+        help="Keep every step in OUT.recording, for `why-hit`; needs --steps, in float32.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything that is drawn.")]
 
 
@@ -82,9 +89,10 @@ def adapt(
     train: Trains = "all",
     minutes: Minutes = None,
     steps: Steps = None,
-    rate: Rate = 5e-5,
+    rate: Rate = 7e-5,
     attention: AttentionName = None,
     residual_attention: ResidualAttention = False,
+    record: Record = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -103,8 +111,10 @@ def adapt(
     - `unabridged adapt minilm-8k contracts contracts-8k --minutes 60 --train positions+norms`
     """
     from unabridged.training.adaptation import adapt as adapt_checkpoint
+    from unabridged.training.hits import adapt_recorded
     from unabridged.training.recipe import Recipe
 
+    run = adapt_recorded if record else adapt_checkpoint
     try:
         recipe = Recipe(
             goal=goal,
@@ -118,7 +128,7 @@ def adapt(
             seed=seed,
         )
         with _watching(quiet=quiet) as on_step:
-            made = adapt_checkpoint(_model(model), folder, out, recipe=recipe, on_step=on_step)
+            made = run(_model(model), folder, out, recipe=recipe, on_step=on_step)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     _tell(made, quiet=quiet, as_json=as_json)

@@ -51,10 +51,10 @@ class Weights:
         pieces: vectors of pieces read alone.
     """
 
-    tokens: float = 1.0
+    tokens: float = 0.25
     passages: float = 1.0
     document: float = 1.0
-    finding: float = 0.1
+    finding: float = 0.2
     pieces: float = 1.0
 
 
@@ -84,7 +84,7 @@ class Distillation:
     pieces: int = 8
     piece: int = 24
     temperature: float = 0.05
-    alike: float = 0.93
+    alike: float = 0.96
 
     def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean over the texts of a batch."""

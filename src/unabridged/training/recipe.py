@@ -46,7 +46,7 @@ class Recipe:
     max_length: int | None = None
     minutes: float | None = 20.0
     steps: int | None = None
-    rate: float = 5e-5
+    rate: float = 7e-5
     documents: int = 1
     window: int = 254
     attention: str | None = None

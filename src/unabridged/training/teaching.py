@@ -18,9 +18,9 @@ from unabridged.training.distillation import Distillation, Weights
 
 __all__ = ["distillation_of", "prompted"]
 
-_OTHERS = 192
+_OTHERS = 160
 """Documents that pieces of a text have to tell it from."""
-_OTHERS_TOKENS = 1270
+_OTHERS_TOKENS = 762
 """Of each so many tokens are read: it shall be told what it is about, not remembered."""
 _PROMPTS = ("document", "passage", "corpus")
 
