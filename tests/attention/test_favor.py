@@ -243,6 +243,14 @@ def test_causal_rows_survive_a_loud_future():
     laws.close(got[:, :, :201], without, torch.float32, times=50)
 
 
+def test_short_texts_round_as_little_as_long_ones():
+    """Fewer tokens than dimensions: some directions hold nothing, and are not blown up."""
+    query, key, value = laws.heads(queries=5, keys=5, width=32, dtype=torch.float32)
+    noise = 1e-6 * torch.randn(key.shape, generator=torch.Generator().manual_seed(0))
+    got = Favor(64)(query, key + noise, value)
+    laws.close(got, Favor(64)(query, key, value), torch.float32, times=3)
+
+
 def test_a_negative_scale_turns_the_queries():
     query, key, value = laws.heads()
     attention = Favor(64)

@@ -26,6 +26,9 @@ __all__ = ["Cloud", "Frame", "Invariances", "settle"]
 
 Invariances = Literal["none", "keys", "centred", "monge"]
 
+_HELD_OPEN = 0.01
+"""Ridge of clouds that cannot fill their space, as a share of their variance."""
+
 _ROWS = 1024
 """Rows that are turned to float64 at a time."""
 
@@ -50,7 +53,7 @@ class Cloud:
         points = self.points.detach()
         if self.real is not None:
             points = points * self.real[:, None, :, None]
-        return self.scale * points.sum(2, keepdim=True, dtype=torch.float64) / self._count
+        return self.scale * points.sum(2, keepdim=True, dtype=torch.float64) / self.count
 
     @cached_property
     def covariance(self) -> Tensor:
@@ -64,10 +67,11 @@ class Cloud:
             if self.real is not None:
                 part *= self.real[:, None, rows, None]
             scatter += part.mT @ part
-        return self.scale**2 * scatter / self._count
+        return self.scale**2 * scatter / self.count
 
     @property
-    def _count(self) -> Tensor | int:
+    def count(self) -> Tensor | int:
+        """How many points are real, (B, 1, 1, 1), at least 1; or the same for all."""
         if self.real is None:
             return self.points.shape[2]
         return self.real.sum(-1).clamp_min(1)[:, None, None, None]
@@ -131,19 +135,29 @@ def settle(queries: Cloud, keys: Cloud, invariances: Invariances) -> Frame:
 def _balanced(queries: Cloud, keys: Cloud) -> tuple[Tensor, Tensor]:
     """T^-T and T with T^-T Sq T^-1 = T Sk T' diagonal, from one Cholesky factor and one eigh.
 
-    With Sk = LL' and L' Sq L = U Λ U', T = Λ^¼ U' L^-1; both covariances become Λ^½. Directions
-    that hold nothing but rounding are held open by it: any T is exact, so that costs no accuracy.
+    With Sk = LL' and L' Sq L = U Λ U', T = Λ^¼ U' L^-1; both covariances become Λ^½.
     """
-    eps = torch.finfo(keys.points.dtype).eps
-    tiny = torch.finfo(torch.float32).tiny
-    trace = keys.covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    rounding = eps * trace + 4 * eps**2 * keys.mean.square().sum(-1, keepdim=True) + tiny
-    eye = torch.eye(keys.points.shape[3], dtype=trace.dtype, device=trace.device)
-    root = torch.linalg.cholesky(keys.covariance + rounding * eye)
-    values, turn = torch.linalg.eigh(root.mT @ queries.covariance @ root)
-    fourth = values.clamp_min(eps * values[..., -1:].clamp_min(tiny)) ** 0.25
+    root = torch.linalg.cholesky(_filled(keys))
+    values, turn = torch.linalg.eigh(root.mT @ _filled(queries) @ root)
+    fourth = values.clamp_min(torch.finfo(values.dtype).tiny) ** 0.25
     inward = torch.linalg.solve_triangular(root.mT, turn, upper=True).mT
     return (root @ turn).mT / fourth.unsqueeze(-1), fourth.unsqueeze(-1) * inward
+
+
+def _filled(cloud: Cloud) -> Tensor:
+    """Covariance whose empty directions are held open by a ridge.
+
+    Any T is exact, so that costs no accuracy. As many points as dimensions or fewer always leave
+    empty directions; there the ridge is large, so that rounding does not turn the axes about.
+    """
+    eps, width = torch.finfo(cloud.points.dtype).eps, cloud.points.shape[3]
+    covariance = cloud.covariance
+    trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    full = torch.as_tensor(cloud.count, device=trace.device) > width
+    rounding = 4 * eps**2 * cloud.mean.square().sum(-1, keepdim=True)
+    ridge = torch.where(full, eps, _HELD_OPEN) * trace + rounding
+    eye = torch.eye(width, dtype=trace.dtype, device=trace.device)
+    return covariance + (ridge + torch.finfo(torch.float32).tiny) * eye
 
 
 def _congruent(basis: Tensor | None, covariance: Tensor) -> Tensor:
