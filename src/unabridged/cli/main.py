@@ -23,6 +23,7 @@ from unabridged.cli.index import index
 from unabridged.cli.probe import probe
 from unabridged.cli.search import search
 from unabridged.cli.why import why
+from unabridged.cli.why_hit import why_hit
 
 __all__ = ["app", "main"]
 
@@ -57,6 +58,7 @@ app.command()(probe)
 app.command()(attention)
 app.add_typer(classify, name="classify")
 app.command()(why)
+app.command("why-hit")(why_hit)
 app.command()(suspects)
 app.command()(doctor)
 app.command()(demo)

@@ -26,7 +26,7 @@ from unabridged.training.loop import Objective, make_optimizer, train
 from unabridged.training.seeds import generator
 from unabridged.training.settings import Settings, Step, Trained
 
-__all__ = ["Adaptation", "HitLedger", "explain_hit", "record_adaptation"]
+__all__ = ["Adaptation", "HitLedger", "explain_hit", "output", "record_adaptation"]
 
 Numbered = Callable[[int], tuple[int, Batch]]
 """The number of a step, counted from 0, to the id of a document and a batch of one block of it."""
@@ -64,6 +64,11 @@ class Adaptation(nn.Module):
         ]
         precision = next(self.encoder.parameters()).dtype  # the objective may answer in float32
         return torch.stack(losses).to(precision)
+
+    @torch.no_grad()
+    def score(self, question: Tensor, hit: Tensor) -> float:
+        """The score of two texts, (A,) and (B,) token ids, with the weights as they are."""
+        return float(self(**_pair(question, hit)))
 
     def _scores(self, ids: Tensor, real: Tensor) -> Tensor:
         flat, there = ids.flatten(0, 1), real.flatten(0, 1)
@@ -125,6 +130,18 @@ def record_adaptation(
             on_step=recorded,
         )
     return model, trained
+
+
+def _pair(question: Tensor, hit: Tensor) -> dict[str, Tensor]:
+    """Two texts as one row of the module."""
+    longest = max(len(question), len(hit))
+    rows = [pad(row.long(), (0, longest - len(row))) for row in (question, hit)]
+    lengths = torch.tensor([[len(question)], [len(hit)]])
+    return {
+        "ids": torch.stack(rows)[None],
+        "real": (torch.arange(longest) < lengths)[None],
+        "seed": torch.zeros(1, dtype=torch.int64),
+    }
 
 
 class _Remembering:
@@ -201,19 +218,12 @@ def explain_hit(
         names: of the documents, by id.
         tolerance: of the residual, as a share of the change.
     """
-    longest = max(len(question), len(hit))
-    rows = [pad(row.long(), (0, longest - len(row))) for row in (question, hit)]
-    lengths = torch.tensor([[len(question)], [len(hit)]])
-    pair = {
-        "ids": torch.stack(rows)[None],
-        "real": (torch.arange(longest) < lengths)[None],
-        "seed": torch.zeros(1, dtype=torch.int64),
-    }
-    replay = Replay(adaptation, folder / "run", loss=_output)
-    ledger = path_kernel(replay, pair, torch.zeros(1), target=_output, tolerance=tolerance)
+    pair = _pair(question, hit)
+    replay = Replay(adaptation, folder / "run", loss=output)
+    ledger = path_kernel(replay, pair, torch.zeros(1), target=output, tolerance=tolerance)
     return HitLedger(ledger, names if isinstance(names, Mapping) else dict(enumerate(names)))
 
 
-def _output(outputs: Tensor, _: Tensor) -> Tensor:
+def output(outputs: Tensor, _: Tensor) -> Tensor:
     """Losses and scores are what the module gives."""
     return outputs

@@ -38,13 +38,17 @@ class Segments:
 
     def __call__(self, number: int) -> Batch:
         """Batch number `number`: one block, special tokens around it."""
+        return self.at(*self.drawn(number))
+
+    def drawn(self, number: int) -> tuple[int, int, int]:
+        """Document, first token and number of tokens of batch number `number`."""
         rng = np.random.default_rng(seed_of(self.seed, number))
         document = self.documents[int(rng.choice(len(self.documents), p=self._shares))]
         tokens = int(self.corpus.lengths()[document])
         low, high = np.log(min(self.shortest, self.longest)), np.log(self.longest)
         length = min(tokens, round(float(np.exp(rng.uniform(low, high)))))
         first = int(rng.integers(tokens - length + 1))
-        return self.at(document, first, length)
+        return document, first, length
 
     def at(self, document: int, first: int, length: int) -> Batch:
         """One chosen stretch, or as much of it as the document has."""
