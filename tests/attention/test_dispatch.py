@@ -98,6 +98,7 @@ def test_padding_moves_neither_choice_nor_values():
     padded = AUTO.decide(query, key, value, key_mask=mask)
     short = AUTO.decide(*(part[:, :, :150] for part in (query, key, value)))
     assert padded.chosen == short.chosen
+    torch.testing.assert_close(padded.errors, short.errors, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(padded.mixed[:, :, :150], short.mixed, rtol=1e-5, atol=1e-5)
 
 

@@ -28,7 +28,7 @@ from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
 from unabridged.attention.multipole import Multipole
 from unabridged.encoder.checkpoint import find_checkpoint
-from unabridged.encoder.registry import attention_of, saved_attention, set_attention
+from unabridged.encoder.registry import attend, attention_of, saved_attention, set_attention
 
 _late_registration.watch()
 
@@ -235,6 +235,20 @@ def test_gradient_checkpointing_changes_no_gradient(model_folders, kind):
         gradients.append({key: w.grad for key, w in model.named_parameters()})
     torch.testing.assert_close(gradients[0], gradients[1])
     assert float(gradients[0]["encoder.layer.0.attention.self.query.weight"].abs().max()) > 0
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_a_models_own_scale_and_grouped_queries_are_honoured(name):
+    layer = nn.Module()
+    layer.config = BertConfig()
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(1, 6, 29, 7, generator=generator)
+    key, value = (torch.randn(1, 2, 29, 7, generator=generator) for _ in range(2))
+    got, weights = attend(name, layer, query, key, value, None, scaling=0.05)
+    wide = (part.repeat_interleave(3, dim=1) for part in (key, value))
+    wanted = make_attention(name)(query, *wide, scale=0.05).transpose(1, 2)
+    torch.testing.assert_close(got, wanted)
+    assert weights is None
 
 
 def test_a_decoder_is_refused():
