@@ -37,8 +37,8 @@ def _one_head(attention, q, k, v):
 
 
 def _one_group(attention, q, plan):
-    width = plan.blocks.width
-    k, v = plan.blocks.pairs.tensor_split([width], dim=-1)  # (C, B, ·)
+    width = q.shape[-1]
+    k, v = plan.pairs.tensor_split([width], dim=-1)  # (C, B, ·)
     own_k, own_v = plan.shared.tensor_split([width], dim=-1)
     centre = q.mean(0)
     offset = q - centre
@@ -48,7 +48,7 @@ def _one_group(attention, q, plan):
     value_means = (weights[..., None] * v).sum(1) / total[:, None]
     flat_k, flat_v = k - k.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
     G = torch.stack([a.T @ b / len(a) for a, b in zip(flat_k, flat_v, strict=True)])
-    axes = plan.blocks.axes
+    axes = plan.blocks().axes
     duals = torch.linalg.inv(axes).T
     S = (flat_k @ duals).square().mean(1)  # (C, D)
     share = total / (total.sum() + (own_k @ centre).exp().sum())

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from unabridged.attention.arguments import checked_scale
 from unabridged.attention.exact import Exact
-from unabridged.attention.multipole_head import blocks_needed, estimate, mix_head
+from unabridged.attention.multipole_choice import Choice, choose
+from unabridged.attention.multipole_head import mix_head
 from unabridged.attention.multipole_plan import HeadPlan, Sizes, make_plan
 from unabridged.attention.multipole_tree import rows
 
@@ -41,6 +42,8 @@ class Multipole:
             estimate that lies some times above the error itself.
         block: keys of a block, at least; blocks hold the same number each.
         group: queries of a group, at most.
+        levels: with near="auto", how many sizes of blocks and groups a head may choose from, each
+            twice the one before; what errs little anyway takes the coarser ones.
         shared: keys that every query attends to exactly, those with the largest weights.
         short: a text of at most so many keys is attended to exactly, where that is faster too.
 
@@ -54,6 +57,7 @@ class Multipole:
     tolerance: float = 0.2
     block: int = 64
     group: int = 64
+    levels: int = 3
     shared: int = 32
     short: int = 1024
 
@@ -68,7 +72,7 @@ class Multipole:
                 f"Multipole: tolerance is {self.tolerance}; it must be a number from 0 on, "
                 "so pass 0.2."
             )
-        for name, least in (("block", 1), ("group", 1), ("shared", 1), ("short", 0)):
+        for name, least in (("block", 1), ("group", 1), ("levels", 1), ("shared", 1), ("short", 0)):
             if getattr(self, name) < least:
                 raise ValueError(
                     f"Multipole: {name} is {getattr(self, name)}; it must be at least {least}, "
@@ -134,15 +138,27 @@ class Multipole:
             return Exact()(query[None], key[None], value[None], scale=1.0)[0]
         dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
         wide = query.to(dtype), key.to(dtype), value.to(dtype)
-        plan = make_plan(*wide, Sizes(self.block, self.group, self.shared))
-        slots = torch.stack([mix_head(head, self._near_blocks(head)) for head in plan.heads])
+        chosen, places = self.choices(*wide)
+        slots = torch.stack(
+            [mix_head(one.plan, one.blocks, one.near, query.dtype) for one in chosen]
+        )
         low, high = wide[2].amin(1, keepdim=True), wide[2].amax(1, keepdim=True)
-        return rows(slots, plan.places).clamp(low, high).to(query.dtype)
+        return rows(slots, places).clamp(low, high).to(query.dtype)
 
-    def _near_blocks(self, plan: HeadPlan) -> int:
-        blocks, size = plan.blocks.pairs.shape[:2]
-        if self.near == "all":
-            return blocks
+    def choices(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[list[Choice], Tensor]:
+        """What is done with every head of one text, and where each query stands (H, Nq).
+
+        Args:
+            query: (H, Nq, D), already scaled.
+            key: (H, Nk, D).
+            value: (H, Nk, Dv).
+        """
+        plan = make_plan(query, key, value, Sizes(self.block, self.group, self.shared))
+        return [self._choose(head) for head in plan.heads], plan.places
+
+    def _choose(self, plan: HeadPlan) -> Choice:
         if self.near == "auto":
-            return blocks_needed(estimate(plan), self.tolerance)
-        return min(blocks, -(-self.near // size))
+            return choose(plan, tolerance=self.tolerance, levels=self.levels)
+        count, size = plan.pairs.shape[:2]
+        near = count if self.near == "all" else min(count, -(-self.near // size))
+        return Choice(plan, plan.blocks(), near, float("nan"))

@@ -64,15 +64,15 @@ class Expansion:
 
 def make_blocks(pairs: Tensor, groups: Tensor) -> Blocks:
     """Moments of blocks (C, B, E), along axes that suit groups of queries (A, T, D)."""
-    width = groups.shape[-1]
-    centred = pairs - pairs.mean(1, keepdim=True)
-    keys, values = centred[..., :width], centred[..., width:]
-    inside = keys.detach().reshape(-1, width)
+    width, size = groups.shape[-1], pairs.shape[1]
+    keys, means = pairs[..., :width], pairs.mean(1)
+    products = keys.transpose(1, 2) @ pairs / size
+    moments = products - means[:, :width, None] * means[:, None]  # (C, D, E)
     offsets = (groups - groups.mean(1, keepdim=True)).detach().flatten(0, 1)
-    axes, duals = _joint_axes(_second(offsets), _second(inside))
-    variances = (keys @ duals).square().mean(1)
-    covariances = keys.transpose(1, 2) @ values / pairs.shape[1]
-    return Blocks(pairs, axes, variances, covariances.flatten(1))
+    inside = moments[..., :width]
+    axes, duals = _joint_axes(_second(offsets), inside.detach().mean(0))
+    variances = ((inside @ duals) * duals).sum(1)
+    return Blocks(pairs, axes, variances, moments[..., width:].flatten(1))
 
 
 def expand(centres: Tensor, blocks: Blocks) -> Expansion:

@@ -1,4 +1,4 @@
-"""One head: how many blocks must be near, and the mixing itself.
+"""The mixing of one head.
 
 Axes: A groups of queries, T queries of a group, C blocks, B keys of a block, s shared keys, D width
 of a key, Dv width of a value, E = D + Dv.
@@ -14,23 +14,27 @@ from unabridged.attention.multipole_far import Blocks, Expansion, expand, indica
 from unabridged.attention.multipole_near import Part, attend
 from unabridged.attention.multipole_plan import HeadPlan
 
-__all__ = ["blocks_needed", "estimate", "mix_head"]
+__all__ = ["mix_head", "shares"]
 
 _SCORES = 2**20
 """Scores of centres against keys that are held at a time, so that they stay in cache."""
-_SAMPLE = 32
-"""Groups of queries, evenly spread over their tree, that an estimate looks at."""
 
 
-def mix_head(plan: HeadPlan, near: int) -> Tensor:
-    """Values (A·T, Dv) of all slots, every group with `near` exact blocks."""
-    keys = plan.blocks.pairs.shape[0] * plan.blocks.pairs.shape[1]
-    remember = torch.is_grad_enabled() and (
-        plan.groups.requires_grad or plan.blocks.pairs.requires_grad
-    )
+def mix_head(plan: HeadPlan, blocks: Blocks, near: int, dtype: torch.dtype) -> Tensor:
+    """Values (A·T, Dv) of all slots, every group with `near` exact blocks.
+
+    Args:
+        plan: of the head.
+        blocks: of the plan.
+        near: number of blocks, from 1 on.
+        dtype: of the exact products; everything else is in the dtype of the plan.
+    """
+    keys = plan.pairs.shape[0] * plan.pairs.shape[1]
+    remember = torch.is_grad_enabled() and (plan.groups.requires_grad or plan.pairs.requires_grad)
+    leaves = plan.pairs.to(dtype)
     mixed = []
     for groups in torch.split(plan.groups, max(1, _SCORES // keys)):
-        parts = groups, plan.blocks, plan.shared, near
+        parts = groups, blocks, leaves, plan.shared.to(dtype), near
         mixed.append(
             checkpoint(_mix_groups, *parts, use_reentrant=False)
             if remember
@@ -39,49 +43,26 @@ def mix_head(plan: HeadPlan, near: int) -> Tensor:
     return torch.cat(mixed).flatten(0, 1)
 
 
-@torch.no_grad()
-def estimate(plan: HeadPlan) -> Tensor:
-    """(C + 1): for every number of near blocks, what is expected of the error.
-
-    The root mean square, over a sample of groups, of the indicator summed over the far blocks,
-    where no block counts more than 1. Of the order of the relative error of the output, and above
-    it.
-    """
-    groups = plan.groups[:: -(-len(plan.groups) // _SAMPLE)]
-    centres = groups.mean(1)
-    shares = _shares(centres, expand(centres, plan.blocks), plan.shared)
-    hidden = indicator(shares, groups - centres[:, None], plan.blocks).clamp_max(1.0)
-    tails = hidden.sort(dim=-1).values.cumsum(-1).flip(-1)  # T near blocks leave C - T
-    rms = tails.square().mean(0).sqrt()
-    return torch.cat([rms, rms.new_zeros(1)])
+def shares(centres: Tensor, expansion: Expansion, shared: Tensor) -> Tensor:
+    """Shares (A, C) of the blocks in the whole softmax at the centres (A, D)."""
+    alone = (centres @ shared[:, : centres.shape[-1]].T).logsumexp(-1, keepdim=True)
+    total = torch.cat([expansion.log_weights, alone], dim=-1).logsumexp(-1, keepdim=True)
+    return (expansion.log_weights - total).exp()
 
 
-def blocks_needed(expected: Tensor, tolerance: float) -> int:
-    """The least number of near blocks, from 1 on, of which no more error is expected than that.
-
-    >>> blocks_needed(torch.tensor([0.9, 0.4, 0.2, 0.0]), tolerance=0.3)
-    2
-    """
-    return max(1, int((expected > tolerance).sum()))
-
-
-def _mix_groups(groups: Tensor, blocks: Blocks, shared: Tensor, near: int) -> Tensor:
+def _mix_groups(
+    groups: Tensor, blocks: Blocks, leaves: Tensor, shared: Tensor, near: int
+) -> Tensor:
     """Values (A, T, Dv) of groups (A, T, D)."""
     centres = groups.mean(1)
     offsets = groups - centres[:, None]
     expansion = expand(centres, blocks)
-    shares = _shares(centres, expansion, shared)
-    chosen = indicator(shares, offsets, blocks).detach().topk(near, dim=-1).indices
-    is_near = torch.zeros_like(shares, dtype=torch.bool).scatter_(-1, chosen, True)
-    exact = [_shared_part(groups, shared), _near_part(groups, chosen, blocks)]
+    seen = shares(centres, expansion, shared.to(groups.dtype))
+    chosen = indicator(seen, offsets, blocks).detach().topk(near, dim=-1).indices
+    is_near = torch.zeros_like(seen, dtype=torch.bool).scatter_(-1, chosen, True)
+    rounded = groups.to(leaves.dtype)
+    exact = [_shared_part(rounded, shared), _near_part(rounded, chosen, leaves)]
     return mix(offsets, expansion, is_near, blocks, exact)
-
-
-def _shares(centres: Tensor, expansion: Expansion, shared: Tensor) -> Tensor:
-    """Shares (A, C) of the blocks in the whole softmax at the centres."""
-    alone = (centres @ shared[:, : centres.shape[-1]].T).logsumexp(-1, keepdim=True)
-    total = torch.cat([expansion.log_weights, alone], dim=-1).logsumexp(-1, keepdim=True)
-    return (expansion.log_weights - total).exp()
 
 
 def _shared_part(groups: Tensor, shared: Tensor) -> Part:
@@ -89,11 +70,11 @@ def _shared_part(groups: Tensor, shared: Tensor) -> Part:
     return mixed.view(*groups.shape[:2], -1), weight.view(groups.shape[:2])
 
 
-def _near_part(groups: Tensor, chosen: Tensor, blocks: Blocks) -> Part:
+def _near_part(groups: Tensor, chosen: Tensor, leaves: Tensor) -> Part:
     """Exact attention of every group to the blocks it chose (A, n)."""
-    pairs = blocks.pairs.index_select(0, chosen.flatten())
+    pairs = leaves.index_select(0, chosen.flatten())
     pairs = pairs.view(len(groups), -1, pairs.shape[-1])
-    return attend(groups, *_apart(pairs, blocks.width))
+    return attend(groups, *_apart(pairs, groups.shape[-1]))
 
 
 def _apart(pairs: Tensor, width: int) -> tuple[Tensor, Tensor]:

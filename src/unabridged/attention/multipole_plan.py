@@ -41,13 +41,28 @@ class HeadPlan:
 
     Attributes:
         groups: (A, T, D), every query once and the rest of the last slots by repetition.
-        blocks: the keys of the tree.
+        pairs: (C, B, E), the keys of the tree, in the first D columns, and their values.
         shared: (s, E), the keys that are exact for every query.
     """
 
     groups: Tensor
-    blocks: Blocks
+    pairs: Tensor
     shared: Tensor
+
+    def blocks(self) -> Blocks:
+        """The blocks with their moments, which are computed at every call."""
+        return make_blocks(self.pairs, self.groups)
+
+    def coarser(self, factor: int) -> HeadPlan | None:
+        """The same trees cut `factor` times as coarsely, neighbours being one; None if uneven."""
+        groups, blocks = len(self.groups), len(self.pairs)
+        if groups % factor or blocks % factor:
+            return None
+        return HeadPlan(
+            self.groups.reshape(groups // factor, -1, self.groups.shape[-1]),
+            self.pairs.reshape(blocks // factor, -1, self.pairs.shape[-1]),
+            self.shared,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +86,10 @@ def make_plan(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes) -> Plan:
     size = max(1, (key.shape[1] - wanted) // blocks)
     pairs = torch.cat([key, value], dim=-1)
     alone, rest = _split(_importance(groups.detach(), key.detach()), blocks * size)
-    tree = tree_order(coordinates(rows(key.detach(), rest), query.detach()), blocks)
+    tree = tree_order(rows(coordinates(key.detach(), query.detach()), rest), blocks)
     inside = rows(pairs, rest.gather(1, tree)).view(-1, blocks, size, pairs.shape[-1])
     parts = zip(groups, inside, rows(pairs, alone), strict=True)
-    heads = [HeadPlan(own, make_blocks(leaves, own), shared) for own, leaves, shared in parts]
-    return Plan(heads, places)
+    return Plan([HeadPlan(*part) for part in parts], places)
 
 
 def _query_slots(query: Tensor, key: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from unabridged.attention.multipole import Multipole
+from unabridged.attention.multipole_choice import Choice
 from unabridged.attention.multipole_far import expand, indicator
-from unabridged.attention.multipole_plan import HeadPlan, Sizes, make_plan
+from unabridged.attention.multipole_head import shares
 
 __all__ = ["far_and_met"]
 
@@ -23,8 +24,8 @@ def far_and_met(
     """For each head of one text its far mass, and its share of key evaluations.
 
     Far mass is the share of the softmax that lies in blocks which were not near, exactly computed
-    for the centre of each group of queries and averaged over groups. The share counts, for a
-    query, its near and shared keys and one far term a block, over all keys.
+    for the centre of each group of queries and averaged over groups. The share is that
+    of `multipole_choice.evaluations` over all keys.
 
     Args:
         multipole: the settings.
@@ -44,22 +45,13 @@ def far_and_met(
     keys = key.shape[1]
     if keys <= multipole.short or multipole.near == "all":
         return [(0.0, 1.0)] * len(query)
-    sizes = Sizes(multipole.block, multipole.group, multipole.shared)
-    plan = make_plan(scale * query.float(), key.float(), value.float(), sizes)
-    measured = []
-    for head in plan.heads:
-        near = multipole._near_blocks(head)
-        blocks, size = head.blocks.pairs.shape[:2]
-        terms = near * size + len(head.shared) + (blocks - near)
-        measured.append((_far_mass(head, near), min(1.0, terms / keys)))
-    return measured
+    chosen, _ = multipole.choices(scale * query.float(), key.float(), value.float())
+    return [(_far_mass(one), min(1.0, one.cost / keys)) for one in chosen]
 
 
-def _far_mass(head: HeadPlan, near: int) -> float:
-    centres = head.groups.mean(1)
-    everybody = (centres @ head.shared[:, : centres.shape[-1]].T).logsumexp(-1, keepdim=True)
-    weights = expand(centres, head.blocks).log_weights
-    whole = torch.cat([weights, everybody], dim=-1).softmax(-1)
-    shares = whole[:, :-1]
-    chosen = indicator(shares, head.groups - centres[:, None], head.blocks).topk(near).indices
-    return float((shares.sum(-1) - shares.gather(-1, chosen).sum(-1)).clamp_min(0).mean())
+def _far_mass(one: Choice) -> float:
+    groups = one.plan.groups
+    centres = groups.mean(1)
+    seen = shares(centres, expand(centres, one.blocks), one.plan.shared)
+    near = indicator(seen, groups - centres[:, None], one.blocks).topk(one.near).indices
+    return float((seen.sum(-1) - seen.gather(-1, near).sum(-1)).clamp_min(0).mean())
