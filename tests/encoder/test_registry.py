@@ -251,6 +251,19 @@ def test_a_models_own_scale_and_grouped_queries_are_honoured(name):
     assert weights is None
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_reaches_no_sum_of_an_attention(model_folders, kind):
+    model = AutoModel.from_pretrained(model_folders["bert"])
+    set_attention(model, KINDS[kind])
+    _, ids, mask = batch(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = model(ids, attention_mask=mask).last_hidden_state
+    states.float().square().sum().backward()
+    wanted = model(ids, attention_mask=mask).last_hidden_state
+    cosine = torch.cosine_similarity(states.float(), wanted, dim=-1)[mask.bool()]
+    assert cosine.min() > 0.99
+
+
 def test_a_decoder_is_refused():
     config = BertConfig(vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     config.is_decoder = True

@@ -146,7 +146,9 @@ def attend(
     if groups > 1:
         key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
     attention = _chosen(module.config, name)
-    mixed = attention(query, key, value, key_mask=attention_mask, scale=scaling)
+    # Members choose what they compute in; autocast would cut their sums down to half precision.
+    with torch.autocast(query.device.type, enabled=False):
+        mixed = attention(query, key, value, key_mask=attention_mask, scale=scaling)
     return mixed.transpose(1, 2).contiguous(), None
 
 
