@@ -38,6 +38,7 @@ RATES = (1e-3, 2e-3, 4e-3)
 SEEDS = range(1, 6)
 VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS, BATCH = 4096, 128, 128, 4, 2, 8
 HELD_OUT = 96  # blocks
+PATIENCE = 120  # seconds
 
 
 def shares_of_work():
@@ -63,6 +64,10 @@ def jobs(steps):
         for a in ARCHITECTURES
     ]
     yield from sweep
+    for _ in range(PATIENCE):  # others may be at the last of them
+        if all(result_of(job).exists() for job in sweep):
+            break
+        time.sleep(1)
     done = [json.loads(path.read_text()) for path in map(result_of, sweep) if path.exists()]
     if len(done) < len(sweep):
         return
