@@ -111,5 +111,6 @@ class _Scoring(Head):
         mean = torch.einsum("btd,t->bd", states, kept) / rows
         length = mean.norm(dim=1, keepdim=True) if self.normalize else torch.ones(1, 1)
         scores = (states @ self.direction) * kept / (rows * length)
-        padding = scores.new_full((len(scores), self.longest - scores.shape[1]), torch.nan)
+        missing = max(0, self.longest - scores.shape[1])  # blocks of late chunks come without rows
+        padding = scores.new_full((len(scores), missing), torch.nan)
         return torch.cat([scores, padding], 1)
