@@ -42,7 +42,12 @@ def methods(features):
         "performer-pytorch": peer,
         **ours,
         "exact (torch, fused)": scaled_dot_product_attention,
+        "exact (torch, fused) in bfloat16": in_bfloat16,
     }
+
+
+def in_bfloat16(*heads):
+    return scaled_dot_product_attention(*(x.bfloat16() for x in heads)).float()
 
 
 def inputs(length, *, gradient, texts=1):
