@@ -39,7 +39,7 @@ def far_and_met(
     >>> far_and_met(Multipole(), q, q, q, scale=1.0)
     [(0.0, 1.0)]
     >>> [(far, met)] = far_and_met(small, q, q, q, scale=1.0)
-    >>> 0 < far < 0.5, 0 < met < 1
+    >>> 0 < far < 0.5, 0 < met <= 1
     (True, True)
     """
     keys = key.shape[1]
