@@ -39,7 +39,7 @@ SMALL = Multipole(near=4, block=4, group=4, shared=2, short=0)
 KINDS = {
     "exact": Exact(),
     "tiled": Exact(tile=5, kernel="tiled"),
-    "favor": Favor(invariances="centred"),
+    "favor": Favor(),
     "plain favor": PLAIN,
     "multipole": Multipole(),
     "small multipole": SMALL,
@@ -89,19 +89,13 @@ def test_a_padded_batch_gives_what_one_by_one_gives(model_folders, family, kind)
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_the_default_model_pads_without_a_trace(name):
     model = load(find_checkpoint(None).folder, name)
-    assert furthest_from_one_by_one(model, lengths=(43, 37, 41, 2)) < 1e-5
+    assert furthest_from_one_by_one(model) < 1e-5
 
 
 def test_the_default_model_pads_without_a_trace_where_multipole_sums_up():
     model = load(find_checkpoint(None).folder, "multipole")
     set_attention(model, Multipole(near=64, block=16, group=16, shared=8, short=0))
     assert furthest_from_one_by_one(model, lengths=(301, 7, 211, 2)) < 1e-5
-
-
-def test_texts_shorter_than_a_head_is_wide_move_by_rounding_in_the_balanced_frame():
-    """Their covariances are singular, and rounding decides on the axes of what is not there."""
-    model = load(find_checkpoint(None).folder, "favor")
-    assert furthest_from_one_by_one(model, lengths=(41, 5, 11, 9)) < 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
