@@ -102,6 +102,14 @@ def test_padding_moves_neither_choice_nor_values():
     torch.testing.assert_close(padded.mixed[:, :, :150], short.mixed, rtol=1e-5, atol=1e-5)
 
 
+def test_a_short_text_beside_a_long_one_is_exact():
+    query, key, value = heads((0.1, 0.5, 1.0, 2.0, 5.0), texts=2)
+    mask = torch.arange(N)[None] < torch.tensor([[N], [90]])
+    decision = AUTO.decide(query, key, value, key_mask=mask)
+    assert decision.chosen[1] == ("exact",) * H
+    assert decision.chosen[0] != ("exact",) * H
+
+
 def test_causal_attention_is_exact():
     query, key, value = heads()
     wanted = Exact()(query, key, value, causal=True)

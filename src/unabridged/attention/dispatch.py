@@ -122,6 +122,13 @@ class Auto:
             TypeError: if dtypes differ or the mask is not bool.
         """
         factor = checked_scale(query, key, value, key_mask=key_mask, scale=scale, caller="Auto")
+        real = key.shape[2] if key_mask is None else int(key_mask.sum(-1).max())
+        if real <= self.short or not self.tolerance:
+            mixed = Exact()(query, key, value, key_mask=key_mask, scale=factor)
+            texts, heads = query.shape[:2]
+            return Decision(
+                mixed, (("exact",) * heads,) * texts, torch.zeros(texts, heads).double()
+            )
         decided = []
         for i in range(len(query)):
             one = slice(i, i + 1)
@@ -137,7 +144,7 @@ class Auto:
         heads = text.query.shape[1]
         chosen = ["exact"] * heads
         errors = torch.zeros(1, heads, dtype=torch.float64)
-        if text.real <= self.short or not self.tolerance:
+        if text.real <= self.short:
             return Decision(text.mix(Exact(), range(heads)), (tuple(chosen),), errors)
         parts: list[Tensor | None] = [None] * heads
         for name, attention, some in self._candidates(text):
