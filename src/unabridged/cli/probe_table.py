@@ -23,8 +23,8 @@ def show(outcome: Outcome) -> None:
     """A row a reader, the winner marked, and the verdict below."""
     title = f"Recall@1 of {outcome.queries:,} queries about {outcome.documents:,} documents"
     table = Table(title=title, title_justify="left", box=None, header_style="dim")
-    table.add_column("Reader", overflow="fold")
-    for head in (*HEADS, "Than now"):
+    table.add_column("Reader", min_width=20, overflow="fold")
+    for head in (*HEADS, "To now"):
         table.add_column(head, justify="right")
     for standing in outcome.standings:
         is_winner = standing.name == outcome.verdict.winner
@@ -37,7 +37,7 @@ def show(outcome: Outcome) -> None:
             _share(standing.recall["one vector"].value),
             f"{standing.passages:,.1f}",
             f"{standing.seconds:,.1f}",
-            "" if gain is None else f"{gain.value:+.0%} ({gain.low:+.0%} to {gain.high:+.0%})",
+            "" if gain is None else _points(gain),
         )
     results().print(table)
     reason = outcome.verdict.reason
@@ -49,7 +49,8 @@ def explain(trial: Trial, settings: Settings | None) -> None:
     say(
         "\nSearch: by the mean of the three best passages, as a collection ranks; titles, "
         "sentences and needles count a third each. Max-sim: by the best passage. One vector: by "
-        "the mean of all. Vectors: of a document. Intervals: 95 %, of differences 99 %."
+        "the mean of all. Vectors: of a document. To now: points more than the present reader. "
+        "Intervals: 95 %, of differences 99 %."
     )
     if trial.gathered.cut:
         say(f"{trial.gathered.cut:,} documents were read to their first part only; see --longest.")
@@ -101,4 +102,9 @@ def _share(value: float) -> str:
 
 
 def _interval(recall: Estimate) -> str:
-    return f"{recall.value:.0%} ({recall.low:.0%} to {recall.high:.0%})"
+    return f"{recall.value:.0%} ±{(recall.high - recall.low) / 2:.0%}"
+
+
+def _points(gain: Estimate) -> str:
+    value, low, high = (f"{100 * part:+.0f}" for part in (gain.value, gain.low, gain.high))
+    return f"{value} ({low}, {high})"
