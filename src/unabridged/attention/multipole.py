@@ -19,6 +19,7 @@ from torch import Tensor
 
 from unabridged.attention.arguments import checked_scale
 from unabridged.attention.exact import Exact
+from unabridged.attention.multipole_certificate import certify
 from unabridged.attention.multipole_choice import Choice, choose
 from unabridged.attention.multipole_head import mix_head
 from unabridged.attention.multipole_plan import HeadPlan, Sizes, make_plan
@@ -136,7 +137,7 @@ class Multipole:
         """One text without padding, (H, Nq, D), (H, Nk, D), (H, Nk, Dv) to (H, Nq, Dv)."""
         if key.shape[1] <= self.short:
             return Exact()(query[None], key[None], value[None], scale=1.0)[0]
-        dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+        dtype = _wide(query)
         wide = query.to(dtype), key.to(dtype), value.to(dtype)
         chosen, places = self.choices(*wide)
         slots = torch.stack(
@@ -144,6 +145,36 @@ class Multipole:
         )
         low, high = wide[2].amin(1, keepdim=True), wide[2].amax(1, keepdim=True)
         return rows(slots, places).clamp(low, high).to(query.dtype)
+
+    @torch.no_grad()
+    def certificate(
+        self, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None
+    ) -> Tensor:
+        """For every row a bound (B, H, Nq) on its Euclidean distance from the exact row.
+
+        It holds whatever the keys are, up to rounding; see `multipole_certificate`. What it costs
+        is about a third of exact attention, so it is for proofs, not for every pass, and it lies
+        far above the error itself where far blocks have much weight: 0 says exact, a small
+        number says good, a large one says nothing.
+
+        Args:
+            query: (B, H, Nq, D).
+            key: (B, H, Nk, D), all real.
+            value: (B, H, Nk, Dv).
+            scale: of the products; None for 1 / sqrt(D).
+
+        Raises:
+            ValueError: shapes that do not fit.
+            TypeError: dtypes differ.
+        """
+        factor = checked_scale(query, key, value, key_mask=None, scale=scale, caller="certificate")
+        if key.shape[2] <= self.short:
+            return query.new_zeros(query.shape[:3])
+        bounds = []
+        for text in zip(query * factor, key, value, strict=True):
+            chosen, places = self.choices(*(part.to(_wide(query)) for part in text))
+            bounds.append(torch.stack([certify(one) for one in chosen]).gather(1, places))
+        return torch.stack(bounds)
 
     def choices(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[list[Choice], Tensor]:
         """What is done with every head of one text, and where each query stands (H, Nq).
@@ -162,3 +193,8 @@ class Multipole:
         count, size = plan.pairs.shape[:2]
         near = count if self.near == "all" else min(count, -(-self.near // size))
         return Choice(plan, plan.blocks(), near, float("nan"))
+
+
+def _wide(query: Tensor) -> torch.dtype:
+    """What moments are computed in: half precisions are only stored."""
+    return torch.float64 if query.dtype == torch.float64 else torch.float32

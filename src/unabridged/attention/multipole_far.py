@@ -25,7 +25,17 @@ from torch import Tensor
 
 from unabridged.attention.multipole_near import Part
 
-__all__ = ["Blocks", "Expansion", "expand", "indicator", "make_blocks", "mix"]
+__all__ = [
+    "Blocks",
+    "Expansion",
+    "expand",
+    "far_logits",
+    "indicator",
+    "make_blocks",
+    "mix",
+    "second_order",
+    "value_correction",
+]
 
 _LARGEST_CORRECTION = 1.0
 """Σ s x² / 2 is cut here: a Gaussian has no largest key, a block has. Of 0.25, 0.5, 1, 2 and 4 this
@@ -109,27 +119,42 @@ def mix(
         blocks: where the moments are.
         exact: values (A, T, Dv) and log-weights (A, T) of what was attended to exactly.
     """
-    width = blocks.width
-    log_weights = expansion.log_weights.masked_fill(near, torch.finfo(offsets.dtype).min / 2)
-    average = log_weights.softmax(-1) @ blocks.covariances
-    correction = offsets @ average.view(len(offsets), width, -1)  # (A, T, Dv)
-
-    squares = (offsets @ blocks.axes).square_().mul_(0.5)
-    logits = squares.flatten(0, 1) @ blocks.variances.T
-    logits = logits.clamp_max_(_LARGEST_CORRECTION).view(*offsets.shape[:2], -1)
-    logits = logits.add_(log_weights[:, None])
-    logits = logits.baddbmm_(offsets, expansion.means[..., :width].transpose(1, 2))
+    logits = far_logits(offsets, expansion, near, blocks)
+    correction = value_correction(offsets, expansion, near, blocks)
 
     # Not torch's softmax: over rows this short it takes four times as long as these passes.
     top = torch.stack([logits.amax(-1), *(weight for _, weight in exact)]).amax(0).detach()
     weights = logits.sub_(top[..., None]).exp_()  # (A, T, C)
     total = weights.sum(-1, keepdim=True)
-    mixed = torch.baddbmm(total * correction, weights, expansion.means[..., width:])
+    mixed = torch.baddbmm(total * correction, weights, expansion.means[..., blocks.width :])
     for values, weight in exact:
         share = (weight - top).exp()[..., None]
         mixed = mixed + share * values
         total = total + share
     return mixed / total
+
+
+def second_order(offsets: Tensor, blocks: Blocks) -> Tensor:
+    """Σ_i s_ci x_i² / 2, cut, (A, T, C)."""
+    squares = (offsets @ blocks.axes).square_().mul_(0.5)
+    terms = squares.flatten(0, 1) @ blocks.variances.T
+    return terms.clamp_max_(_LARGEST_CORRECTION).view(*offsets.shape[:2], -1)
+
+
+def far_logits(offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks) -> Tensor:
+    """Log-weights (A, T, C) of the blocks; next to nothing where they are near."""
+    logits = second_order(offsets, blocks).add_(_far_only(expansion, near)[:, None])
+    return logits.baddbmm_(offsets, expansion.means[..., : blocks.width].transpose(1, 2))
+
+
+def value_correction(offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks) -> Tensor:
+    """Ḡᵀ δ, (A, T, Dv)."""
+    average = _far_only(expansion, near).softmax(-1) @ blocks.covariances
+    return offsets @ average.view(len(offsets), blocks.width, -1)
+
+
+def _far_only(expansion: Expansion, near: Tensor) -> Tensor:
+    return expansion.log_weights.masked_fill(near, torch.finfo(expansion.means.dtype).min / 2)
 
 
 def _second(points: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from unabridged.attention.multipole_far import Blocks, Expansion, expand, indica
 from unabridged.attention.multipole_near import Part, attend
 from unabridged.attention.multipole_plan import HeadPlan
 
-__all__ = ["mix_head", "shares"]
+__all__ = ["mix_head", "parts_of", "shares"]
 
 _SCORES = 2**20
 """Scores of centres against keys that are held at a time, so that they stay in cache."""
@@ -54,6 +54,14 @@ def _mix_groups(
     groups: Tensor, blocks: Blocks, leaves: Tensor, shared: Tensor, near: int
 ) -> Tensor:
     """Values (A, T, Dv) of groups (A, T, D)."""
+    offsets, expansion, is_near, exact = parts_of(groups, blocks, leaves, shared, near)
+    return mix(offsets, expansion, is_near, blocks, exact)
+
+
+def parts_of(
+    groups: Tensor, blocks: Blocks, leaves: Tensor, shared: Tensor, near: int
+) -> tuple[Tensor, Expansion, Tensor, list[Part]]:
+    """Offsets (A, T, D), the expansion, which blocks are near (A, C), and the exact parts."""
     centres = groups.mean(1)
     offsets = groups - centres[:, None]
     expansion = expand(centres, blocks)
@@ -62,7 +70,7 @@ def _mix_groups(
     is_near = torch.zeros_like(seen, dtype=torch.bool).scatter_(-1, chosen, True)
     rounded = groups.to(leaves.dtype)
     exact = [_shared_part(rounded, shared), _near_part(rounded, chosen, leaves)]
-    return mix(offsets, expansion, is_near, blocks, exact)
+    return offsets, expansion, is_near, exact
 
 
 def _shared_part(groups: Tensor, shared: Tensor) -> Part:
