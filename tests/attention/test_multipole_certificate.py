@@ -1,9 +1,12 @@
 import pytest
+import torch
 
 from attention import laws
 from attention.test_multipole import ALL, AUTO, SMALL, clustered
 from reference_attention import softmax_attention
 from unabridged.attention.multipole import Multipole
+from unabridged.attention.multipole_far import value_correction
+from unabridged.attention.multipole_head import parts_of
 
 
 def off(attention, query, key, value):
@@ -44,3 +47,37 @@ def test_constant_values_have_certificate_zero():
     query, key, value = laws.heads(34)
     constant = value[:, :, :1].expand_as(value)
     assert (SMALL.certificate(query, key, constant) < 1e-12).all()
+
+
+def test_a_certificate_equals_the_formula_written_out():
+    """One head, one group at a time, ranges and weights over single keys."""
+    query, key, value = (part[:1] for part in laws.heads(35, queries=23, keys=37, size=0.3))
+    (one, *_), places = SMALL.choices(query[0] * laws.D**-0.5, key[0], value[0])
+    keys, values = one.plan.pairs.tensor_split([laws.D], dim=-1)
+    own_keys, own_values = one.plan.shared.tensor_split([laws.D], dim=-1)
+    everything = torch.cat([values.flatten(0, 1), own_values])
+    slots = []
+    for group in one.plan.groups:
+        offsets, expansion, near, _ = parts_of(
+            group[None], one.blocks, one.plan.pairs, one.plan.shared, one.near
+        )
+        moved = value_correction(offsets, expansion, near, one.blocks)[0].norm(dim=-1)
+        for q, delta, correction in zip(group, offsets[0], moved, strict=True):
+            far = ~near[0]
+            g = ((delta @ one.blocks.axes).square() @ one.blocks.variances.T / 2).clamp_max(1)
+            first = expansion.log_weights[0] + expansion.means[0, :, : laws.D] @ delta
+            used = torch.where(far, (first + g).exp(), (keys @ q).exp().sum(1))
+            w = far * used / (used.sum() + (own_keys @ q).exp().sum())
+            R = (keys @ delta).amax(1) - (keys @ delta).amin(1)
+            rho = torch.stack([-g, R**2 / 8 - g]).exp()
+            E, F = (w * (rho - 1).abs().amax(0)).sum(), (w * (1 - rho[0])).sum()
+            inside = width(values) * (R / 4).tanh() + correction
+            slots.append(width(everything) * (E / (1 - F)).clamp_max(1) + (w * inside).sum())
+    wanted = torch.stack(slots)[places[0]]
+    torch.testing.assert_close(SMALL.certificate(query, key, value)[0, 0], wanted)
+
+
+def width(values):
+    """The smaller of two bounds on the largest distance between values (..., N, Dv)."""
+    ball = 2 * (values - values.mean(-2, keepdim=True)).norm(dim=-1).amax(-1)
+    return ball.minimum((values.amax(-2) - values.amin(-2)).norm(dim=-1))
