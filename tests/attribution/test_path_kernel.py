@@ -207,3 +207,16 @@ def test_labels_of_another_length_are_refused(tmp_path):
     replay, inputs, labels = replayed(tmp_path, "sgd", steps=3)
     with pytest.raises(ValueError, match="give one label a row"):
         path_kernel(replay, inputs[:5], labels[:4], target=margin)
+
+
+@pytest.mark.parametrize("kind", ["momentum", "nesterov", "adamw"])
+def test_rounding_of_recorded_buffers_is_no_residual(kind, tmp_path):
+    """A float32 run with a checkpoint every other step: its buffers are rounded each time."""
+    inputs, labels = problem(dtype=torch.float32)
+    model = network(dtype=torch.float32)
+    train(model, OPTIMIZERS[kind](model.parameters()), tmp_path, inputs, labels, every=2)
+    replay = Replay(model, tmp_path, loss=cross_entropy_of)
+    ledger = path_kernel(replay, inputs[:7], labels[:7], target=margin, tolerance=1e-9)
+    change = ledger.change.abs().mean()
+    assert ledger.unexplained < 1e-9
+    assert float(ledger.rounding.abs().max() / change) > 1e-9

@@ -102,6 +102,11 @@ class KernelTrace:
         self.decay = torch.zeros(count, dtype=replay.precision)
         self._back = Backtrace(replay, count)
 
+    @property
+    def rounding(self) -> Tensor:
+        """(T,) from the optimiser's buffers."""
+        return self._back.rounding
+
     def add(self, step: TakenStep, nodes: list[Node]) -> None:
         """Account for one step, given the averaged test gradients as nodes."""
         trace, decay = self._back.through(step, nodes)

@@ -108,7 +108,7 @@ def walk(tests: Explained, tolerance: float, trace: Trace) -> Path:
             before = tests.values(step.theta)
             trace.add(step, integrator.over(step.theta, step.change, after - before))
             after = before
-    return Path(start, prediction, rounding, integrator.spent)
+    return Path(start, prediction, rounding + trace.rounding, integrator.spent)
 
 
 def _chunk(replay: Replay, inputs: Inputs, labels: Tensor, target: Target) -> int:

@@ -140,6 +140,11 @@ class SketchTrace:
         self.decay = torch.zeros_like(self.total)
         self._back = None if forgets(replay) else Backtrace(replay, count)
 
+    @property
+    def rounding(self) -> Tensor:
+        """(T,) from the optimiser's buffers."""
+        return torch.zeros_like(self.total) if self._back is None else self._back.rounding
+
     def add(self, step: TakenStep, nodes: list[Node]) -> None:
         """Account for one step, given the averaged test gradients as nodes."""
         sketch = Sketch(

@@ -16,7 +16,12 @@ __all__ = ["Backtrace", "DenseTrace", "GhostTrace", "Trace", "forgets"]
 
 
 class Trace(Protocol):
-    """Receives every step of a walk."""
+    """Receives every step of a walk; says what rounding of the optimiser's buffers added (T,)."""
+
+    @property
+    def rounding(self) -> Tensor:
+        """(T,) from recorded buffers that differ from the replay's where segments meet."""
+        ...
 
     def add(self, step: TakenStep, nodes: list[Node]) -> None:
         """Account for one step, given the averaged test gradients as nodes."""
@@ -36,6 +41,11 @@ def forgets(replay: Replay) -> bool:
 
 class GhostTrace:
     """Contributions under plain SGD: pairs of factors, no gradient is ever formed."""
+
+    @property
+    def rounding(self) -> Tensor:
+        """(T,) zeros: there is no buffer."""
+        return torch.zeros_like(self.decay)
 
     def __init__(self, replay: Replay, count: int) -> None:
         self.replay = replay
@@ -59,9 +69,16 @@ class GhostTrace:
 
 
 class Backtrace:
-    """The averaged gradients G of a walk, carried backwards through the optimiser's memory."""
+    """The averaged gradients G of a walk, carried backwards through the optimiser's memory.
+
+    Attributes:
+        rounding: (T,) what the recorded buffers add to the replay's own, where segments meet: the
+            buffer b enters a step as -ρ⟨B, b⟩.
+    """
 
     def __init__(self, replay: Replay, count: int) -> None:
+        self.rounding = torch.zeros(count, dtype=replay.precision)
+        self._later: Tensor | None = None
         self._buffer = torch.zeros(count, replay.layout.size, dtype=replay.precision)
         self._average = torch.zeros_like(self._buffer)
         self._rho: Number = 0.0
@@ -80,6 +97,8 @@ class Backtrace:
             else:
                 node.add(average, node.slopes.rows(average))
         self._buffer.mul_(self._rho)
+        if rates.remembers:
+            self._account_rounding(step)
         self._buffer.addcmul_(average, torch.as_tensor(rates.xi, dtype=average.dtype))
         self._rho = rates.rho
         trace = self._buffer * rates.kappa
@@ -91,6 +110,14 @@ class Backtrace:
                 decay -= matrix @ (strength * step.theta)
         return trace, decay
 
+    def _account_rounding(self, step: TakenStep) -> None:
+        if self._later is not None:
+            after = step.coefficients.advance(step.theta, step.before.moments, step.z)[1].buffer
+            gap = self._later - after
+            if bool(gap.any()):
+                self.rounding -= self._buffer @ gap
+        self._later = step.before.moments.buffer
+
 
 class DenseTrace:
     """Contributions under any optimiser: (T, P) averaged gradients and their backward trace."""
@@ -100,6 +127,11 @@ class DenseTrace:
         self.contributions = torch.zeros(count, len(replay.ids), dtype=replay.precision)
         self.decay = torch.zeros(count, dtype=replay.precision)
         self._back = Backtrace(replay, count)
+
+    @property
+    def rounding(self) -> Tensor:
+        """(T,) from the optimiser's buffers."""
+        return self._back.rounding
 
     def add(self, step: TakenStep, nodes: list[Node]) -> None:
         """Account for one step, given the averaged test gradients as nodes."""

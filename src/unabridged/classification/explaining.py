@@ -201,15 +201,17 @@ def _taught(
 
 
 def _order(ledger: Ledger, alike: Tensor, without: Tensor | None, by: Order) -> list[int]:
-    """The most alike and twins first; within both groups what is asked for, the largest first."""
+    """The most alike first, then twins; within each group what is asked for, the largest first."""
     score = ledger.contributions[0].abs()
     if by == "alike":
         score = alike
     if without is not None:
         score = (ledger.prediction[0] - without).abs()
     order = score.argsort(descending=True, stable=True)
-    ahead = alike[order] >= min(TWIN, float(alike.max()) - EQUAL)
-    return [*order[ahead].tolist(), *order[~ahead].tolist()]
+    nearest = alike[order] >= alike.max() - EQUAL
+    twins = (alike[order] >= TWIN) & ~nearest
+    groups = (nearest, twins, ~nearest & ~twins)
+    return [place for group in groups for place in order[group].tolist()]
 
 
 def _lines(ledger: Ledger, taught: list[Taught], order: list[int]) -> tuple[Line, ...]:
