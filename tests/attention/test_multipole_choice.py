@@ -67,7 +67,7 @@ def test_less_tolerance_takes_more_keys_and_errs_less():
     )
     assert 0 < error(strict, *heads) < 0.5 * error(loose, *heads) < 0.05
     costs = [[one.cost for one in m.choices(*(x[0] for x in heads))[0]] for m in (loose, strict)]
-    assert all(more > less for less, more in zip(*costs, strict=True))
+    assert all(more >= less for less, more in zip(*costs, strict=True))
 
 
 def test_tolerance_zero_is_exact():
@@ -102,7 +102,7 @@ def test_the_cheapest_level_within_the_tolerance_is_chosen():
         assert chosen.expected <= 0.2
         for level in range(3):
             plan = head.coarser(2**level)
-            if plan is not None:
+            if plan is not None and chosen.near < len(chosen.plan.pairs):
                 near = blocks_needed(estimate(plan, plan.blocks()), 0.2)
                 assert chosen.cost <= evaluations(plan, near)
 
@@ -114,3 +114,11 @@ def test_evaluations_count_multiplications():
     per_query = 3 * size * both + len(head.shared) * both + blocks * (width + both)
     assert evaluations(head, 3) == pytest.approx((per_group / group + per_query) / both)
     assert groups > 1
+    assert evaluations(head, blocks) == blocks * size + len(head.shared)
+
+
+def test_a_head_that_would_save_little_is_exact():
+    for head in plan_of(10).heads:
+        chosen = choose(head, tolerance=1e-6, levels=3)
+        assert chosen.near == len(chosen.plan.pairs)
+        assert chosen.expected == 0

@@ -19,6 +19,10 @@ __all__ = ["Choice", "blocks_needed", "choose", "estimate", "evaluations"]
 _SAMPLE = 32
 """Groups of queries, evenly spread over their tree, that an estimate looks at."""
 
+_WORTH_IT = 0.6
+"""A head that would evaluate more than this share of all keys is exact: keys in their own order
+need not be gathered."""
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -38,7 +42,8 @@ class Choice:
 def choose(plan: HeadPlan, *, tolerance: float, levels: int) -> Choice:
     """The cheapest of some levels of the trees that is expected to err at most by `tolerance`.
 
-    Coarse levels come first, and a finer one is looked at only if it could be cheaper.
+    Coarse levels come first, and a finer one is looked at only if it could be cheaper. Where even
+    the cheapest saves little, all blocks are near.
     """
     best = None
     for level in range(levels - 1, -1, -1):
@@ -52,6 +57,9 @@ def choose(plan: HeadPlan, *, tolerance: float, levels: int) -> Choice:
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None  # level 0 divides
+    count = len(best.plan.pairs)
+    if best.cost > _WORTH_IT * evaluations(best.plan, count):
+        return Choice(best.plan, best.blocks, count, 0.0)
     return best
 
 
@@ -60,9 +68,12 @@ def evaluations(plan: HeadPlan, near: int) -> float:
 
     Near and shared keys count 1. A far block costs two products of width D, one of width Dv, and
     its share of the covariances D·Dv; a centre costs 1 and one more product of width D a key.
+    Where all blocks are near there is nothing else.
     """
     width, both = plan.groups.shape[-1], plan.pairs.shape[-1]
     group, (count, size) = plan.groups.shape[1], plan.pairs.shape[:2]
+    if near == count:
+        return float(count * size + len(plan.shared))
     far = count * (width + both + width * (both - width) / group)
     centre = count * size * (width + both) / group
     return near * size + len(plan.shared) + (far + centre) / both

@@ -54,6 +54,9 @@ def _mix_groups(
     groups: Tensor, blocks: Blocks, leaves: Tensor, shared: Tensor, near: int
 ) -> Tensor:
     """Values (A, T, Dv) of groups (A, T, D)."""
+    if near == len(leaves):
+        everything = torch.cat([leaves.flatten(0, 1), shared])
+        return _shared_part(groups.to(leaves.dtype), everything)[0].to(groups.dtype)
     offsets, expansion, is_near, exact = parts_of(groups, blocks, leaves, shared, near)
     return mix(offsets, expansion, is_near, blocks, exact)
 
