@@ -176,6 +176,19 @@ def test_an_interrupted_index_anew_leaves_the_old_one_and_goes_on(
     assert sorted(path.name for path in folder.glob(".*")) == [".unabridged"]
 
 
+def test_an_index_anew_never_loses_documents_from_elsewhere(run, quick, bert, folder, tmp_path):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.txt").write_text("A few words.")
+    options = ("--into", tmp_path / "both", "--model", bert, "--reader", "chunks:70")
+    for source in (folder, tmp_path / "more"):
+        assert run("index", source, *options).code == 0
+    outcome = run("index", folder, *options, "--anew")
+    assert outcome.code == 1
+    assert "would be lost" in outcome.err
+    assert len(run("list", "--in", tmp_path / "both", "--json").json_lines) == 14
+    assert run("index", folder, "--anew", "--keep").code == 2
+
+
 def test_a_collection_can_be_probed_without_its_files(run, quick, bert, folder):
     run("index", folder, "--model", bert, "--reader", "windows:70")
     place = folder / ".unabridged"

@@ -26,6 +26,11 @@ def test_rounds_double_and_end_with_all(task):
         assert [len(record.queries) for record in each.records] == [len(each.task.queries)] * 2
 
 
+def test_more_tokens_than_documents_make_no_further_round(task):
+    held = list(hold([contestant("a")], task.part(0, 12), TOKENS))
+    assert [len(each.task) for each in held] == [12]
+
+
 def test_the_last_round_is_what_one_reading_gives(task):
     *_, last = hold([contestant("a")], task, TOKENS)
     (alone,) = hold([contestant("a")], task.part(0, 12), TOKENS[:12])

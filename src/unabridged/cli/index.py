@@ -53,8 +53,12 @@ def index(
     - `unabridged index contracts --anew`
     """
     place = places.named(into) if into else places.beside(folder)
+    if anew and keep:
+        raise typer.BadParameter(
+            "a collection made anew cannot keep what is gone; leave out --keep."
+        )
     with waiting("Loading the model", quiet=quiet):
-        target = replacing.begin(place, model, reader, attention) if anew else place
+        target = replacing.begin(place, folder, model, reader, attention) if anew else place
         collection = opening.collection_to_write(target, model, reader=reader, attention=attention)
     report = syncing.sync(collection, folder, vanished="keep" if keep else "remove", quiet=quiet)
     if anew:

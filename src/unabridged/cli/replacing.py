@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from unabridged._errors import CollectionError
 from unabridged.cli import opening, places
 
 __all__ = ["begin", "finish"]
@@ -14,13 +15,18 @@ __all__ = ["begin", "finish"]
 SETTINGS_NAME, MODELS = "settings.json", "model-*"
 
 
-def begin(place: Path, *options: str | None) -> Path:
+def begin(place: Path, source: Path, *options: str | None) -> Path:
     """The folder in which the new collection grows; one that was begun the same way goes on.
 
     Args:
         place: of the old collection, whose settings and model are taken along.
+        source: the folder that is read anew.
         options: of the command; with others, what was begun is begun again.
+
+    Raises:
+        CollectionError: the old collection holds documents from elsewhere, which would be lost.
     """
+    _check_sources(place, source)
     fresh, old, note = _fresh(place), _old(place), _note(place)
     if old.exists() and not place.exists():  # the exchange itself was interrupted
         old.rename(place)
@@ -44,6 +50,23 @@ def finish(place: Path) -> None:
     _note(place).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
     places.remember(place)
+
+
+def _check_sources(place: Path, source: Path) -> None:
+    if not (place / places.MANIFEST).exists():
+        return
+    from unabridged.collection import Collection
+
+    with Collection.open(place, if_missing="refuse") as old:
+        known = old.list()
+    root = source.resolve()
+    # What a moved folder brings along is named after its old place, and is in the new one.
+    others = {s.source for s in known if s.source != str(root) and not (root / s.id).exists()}
+    if others:
+        raise CollectionError(
+            f"index --anew: {place} also holds documents from {min(others) or 'elsewhere'}, which "
+            "would be lost; index into a new collection with --into, or remove them first."
+        )
 
 
 def _take_along(place: Path, fresh: Path) -> None:

@@ -86,11 +86,12 @@ def hold(
     Args:
         contestants: who takes part.
         task: all documents that could be read.
-        tokens: of each document.
+        tokens: of each document; those of documents beyond the task are passed over.
         seconds: after which no round begins that would not be over by then; the first is always
             held.
         progress: called whenever somebody has read something.
     """
+    tokens = tokens[: len(task)]
     clock = _Clock(seconds, sum(tokens) * len(contestants))
     records: tuple[Record, ...] = ()
     start, stop = 0, min(FIRST, len(task))
