@@ -42,9 +42,14 @@ class Watched:
 
     def __init__(self, multipoles: dict[str, Multipole]) -> None:
         self.multipoles = multipoles
+        self.start()
+        self.on = False
+
+    def start(self) -> None:
+        """Forget the last document and measure the next one."""
         self.errors: dict[str, list[float]] = defaultdict(list)
         self.shares: dict[str, list[float]] = defaultdict(list)
-        self.on = False
+        self.on = True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, **options: float) -> Tensor:
         """Mixed values, exactly."""
@@ -105,47 +110,56 @@ def main() -> None:
     data = data_folder(options.data)
     if data is None:
         return
-    folder = (RESULTS / f"model-{options.length}").absolute()
+    kept = (RESULTS / f"attention-quality-{options.length}").absolute()
+    kept.mkdir(parents=True, exist_ok=True)
+    measure(sorted((data / "qmsum" / "documents").glob("*.txt")), kept, options)
+    found = [json.loads(place.read_text()) for place in sorted(kept.glob("*.json"))]
+    names = list(found[0]["errors"])
+    report(
+        f"attention-quality-{options.length}",
+        [table_row(name, found) for name in names],
+        {"tokens of a document": options.length, "documents": len(found)},
+    )
+
+
+def measure(places: list[Path], kept: Path, options: argparse.Namespace) -> None:
+    """One file a document, so that an interrupted run goes on where it stopped."""
+    folder = kept / "model"
     if not folder.exists():
-        RESULTS.mkdir(exist_ok=True)
         extend(None, folder, max_length=options.length)
-    rows = measure(sorted((data / "qmsum" / "documents").glob("*.txt")), folder, options)
-    report(f"attention-quality-{options.length}", rows, {"tokens": options.length})
-
-
-def measure(places: list[Path], folder: Path, options: argparse.Namespace) -> list[dict]:
     multipoles = dict(list(MULTIPOLES.items())[: options.settings])
     watched = Watched(multipoles)
-    exact = LongEncoder(folder, reader=Full(), dtype="float32", attention=watched)
-    others = {
-        name: LongEncoder(folder, reader=Full(), dtype="float32", attention=attention)
-        for name, attention in multipoles.items()
-    }
-    cosines: dict[str, list[float]] = defaultdict(list)
+    exact, *others = (
+        LongEncoder(folder, reader=Full(), dtype="float32", attention=attention)
+        for attention in (watched, *multipoles.values())
+    )
     used = 0
     for place in places:
         text = cut(exact, place.read_text(encoding="utf-8"), options.length)
-        if text is None:
+        if text is None or used == options.documents:
             continue
         used += 1
-        watched.on = True
+        target = kept / f"{place.stem}.json"
+        if target.exists():
+            continue
+        watched.start()
         wanted = torch.as_tensor(exact.encode(text))
         watched.on = False
-        for name, encoder in others.items():
-            found = torch.as_tensor(encoder.encode(text))
-            cosines[name].append(torch.cosine_similarity(found, wanted, dim=0).item())
-        print(json.dumps({"document": place.stem, "used": used}), flush=True)
-        if used == options.documents:
-            break
-    return [table_row(name, watched, cosines.get(name), used) for name in watched.errors]
+        cosines = {
+            name: torch.cosine_similarity(torch.as_tensor(one.encode(text)), wanted, dim=0).item()
+            for name, one in zip(multipoles, others, strict=True)
+        }
+        found = {"errors": watched.errors, "shares": watched.shares, "cosines": cosines}
+        target.write_text(json.dumps(found))
 
 
-def table_row(name: str, watched: Watched, cosines: list[float] | None, used: int) -> dict:
-    errors = sorted(watched.errors[name])
+def table_row(name: str, found: list[dict]) -> dict:
+    errors = sorted(error for one in found for error in one["errors"][name])
+    shares = [share for one in found for share in one["shares"][name]]
+    cosines = [one["cosines"][name] for one in found if name in one["cosines"]]
     return {
         "method": name,
-        "documents": used,
-        "key evaluations": f"{mean(watched.shares[name]):.1%}",
+        "key evaluations": f"{mean(shares):.1%}",
         "error, median head": round(median(errors), 4),
         "90 % of heads": round(errors[int(0.9 * len(errors))], 4),
         "worst head": round(errors[-1], 4),
