@@ -111,7 +111,7 @@ def configurations() -> list[Configuration]:
         for form in ("cls-safe", "literal")
     ]
     whole = [Configuration(Full(), *table) for table in tables()[1::-1]]
-    return plain + full + shorter[:3] + warm + whole + shorter[3:] + sweep[::-1]
+    return plain + full + warm + shorter[:3] + whole + shorter[3:] + sweep[::-1]
 
 
 @cache
