@@ -56,10 +56,10 @@ def name_of(job):
     return "{architecture}_{rate:g}_{seed}_{steps}".format(**job)
 
 
-def jobs(steps):
+def jobs(steps, sweep_steps):
     """The sweep, the seeds at each architecture's best rate, then RealFormer with fewer steps."""
     sweep = [
-        {"architecture": a, "rate": r, "seed": 0, "steps": steps}
+        {"architecture": a, "rate": r, "seed": 0, "steps": sweep_steps}
         for r in RATES
         for a in ARCHITECTURES
     ]
@@ -172,10 +172,10 @@ def entropies(model, unseen):
     return found
 
 
-def next_runs(steps, seconds):
+def next_runs(steps, sweep_steps, seconds):
     """Runs that nobody has begun, one after another; none begins after so many seconds."""
     began = time.monotonic()
-    for job in jobs(steps):
+    for job in jobs(steps, sweep_steps):
         claim = result_of(job).with_suffix(".claim")
         claim.parent.mkdir(parents=True, exist_ok=True)
         claimed = claim.exists() and time.time() - claim.stat().st_mtime < 600
@@ -208,14 +208,14 @@ def steps_to_reach(looks, loss):
     return None
 
 
-def report(steps, plot):
+def report(steps, sweep_steps, plot):
     runs = [json.loads(path.read_text()) for path in sorted((PLACE / "runs").glob("*.json"))]
-    full = [each for each in runs if each["steps"] == steps]
-    sweep = [each for each in full if each["seed"] == 0]
+    sweep = [each for each in runs if each["steps"] == sweep_steps and not each["seed"]]
     about = {
         "corpus": f"{runs[0]['corpus']:,} tokens, WordPiece of {VOCABULARY}",
         "model": f"{LAYERS} layers, {WIDTH} wide, {HEADS} heads; {BATCH} x {LENGTH} tokens a step",
-        "run": f"{steps} steps, {steps * BATCH * LENGTH:,} tokens, bfloat16, warm-up of a tenth",
+        "runs": f"{steps} steps ({sweep_steps} in the sweep), {steps * BATCH * LENGTH:,} tokens, "
+        "bfloat16, warm-up of a tenth, then down to zero",
     }
     losses = {(x["architecture"], x["rate"]): f"{x['loss']:.3f}" for x in sweep}
     rates = sorted({x["rate"] for x in sweep})
@@ -223,17 +223,19 @@ def report(steps, plot):
         {"architecture": a} | {f"rate {r:g}": losses[a, r] for r in rates} for a in ARCHITECTURES
     ]
     machine.report("residual_training_sweep", rows, about)
-    finals = finals_of(runs, full, steps)
+    finals = finals_of(runs, steps)
     print()
     machine.report("residual_training", [summary(*each, finals) for each in finals.items()], about)
     if plot:
         draw({name: [x["looks"] for x in own] for name, own in finals.items()}, Path(plot))
 
 
-def finals_of(runs, full, steps):
+def finals_of(runs, steps):
     """Runs of the seeds, by architecture and then by seed."""
-    own = {a: [x for x in full if x["architecture"] == a and x["seed"]] for a in ARCHITECTURES}
-    own["realformer, equal FLOPs as factors"] = [x for x in runs if x["steps"] != steps]
+    seeds = [each for each in runs if each["seed"]]
+    full = [each for each in seeds if each["steps"] == steps]
+    own = {a: [x for x in full if x["architecture"] == a] for a in ARCHITECTURES}
+    own["realformer, equal FLOPs as factors"] = [x for x in seeds if x["steps"] != steps]
     return {name: sorted(each, key=lambda x: x["seed"]) for name, each in own.items() if each}
 
 
@@ -269,7 +271,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["prepare", "next", "report"])
-    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of a run")
+    parser.add_argument("--steps", type=int, default=250, help="of the runs that are compared")
+    parser.add_argument("--sweep-steps", type=int, default=400, help="of the runs of the sweep")
     parser.add_argument("--seconds", type=float, default=1e9, help="`next` begins no run later")
     parser.add_argument("--characters", type=int, default=24_000_000, help="of the corpus, at most")
     parser.add_argument("--plot", help="where `report` draws, an .svg file")
@@ -277,9 +280,9 @@ def main():
     if given.what != "report":
         residual_corpus.prepare(PLACE, vocabulary=VOCABULARY, characters=given.characters)
     if given.what == "next":
-        next_runs(given.steps, given.seconds)
+        next_runs(given.steps, given.sweep_steps, given.seconds)
     if given.what == "report":
-        report(given.steps, given.plot)
+        report(given.steps, given.sweep_steps, given.plot)
 
 
 if __name__ == "__main__":
