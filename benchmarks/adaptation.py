@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +38,31 @@ def main() -> None:
     )
     options.add_argument("--work", type=Path, default=Path("results/adaptation"))
     options.add_argument("--minutes", type=float, default=18.0, help="of training alone")
+    options.add_argument("--more", type=float, default=0.0, help="minutes of a second sitting")
     options.add_argument("--held-out", type=int, default=200, help="documents to compare on")
-    options.add_argument("--rate", type=float, default=7e-5)
+    options.add_argument("--rate", type=float, default=5e-5)
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     folder, task = documents(given)
-    extended, adapted = given.work / "extended", given.work / "adapted"
+    extended = given.work / "extended"
     if not extended.exists():
         extend(None, extended, max_length=LENGTH)
-    if not adapted.exists():
-        recipe = Recipe(minutes=given.minutes, rate=given.rate, seed=given.seed)
-        wall, processor = time.perf_counter(), time.process_time()
-        made = adapt(extended, folder, adapted, recipe=recipe, on_step=tell)
-        note(given.work, "seconds", time.perf_counter() - wall)
-        note(given.work, "processor seconds", time.process_time() - processor)
-        if made.ended == "interrupted":
-            print("interrupted; the same command continues")
-            return
+    recipe = Recipe(minutes=given.minutes, rate=given.rate, seed=given.seed)
+    sittings = [("extended", "adapted", recipe)]
+    if given.more:
+        more = {"minutes": given.more, "seed": given.seed + 1, "teacher": str(extended)}
+        sittings.append(("adapted", "adapted-again", replace(recipe, **more)))
+    for before, after, how in sittings:
+        if not (given.work / after).exists():
+            wall, processor = time.perf_counter(), time.process_time()
+            places = (given.work / before, folder, given.work / after)
+            made = adapt(*places, recipe=how, on_step=tell)
+            note(given.work, "seconds", time.perf_counter() - wall)
+            note(given.work, "processor seconds", time.process_time() - processor)
+            if made.ended == "interrupted":
+                print("interrupted; the same command continues")
+                return
     compare(given, task)
 
 
@@ -81,14 +89,19 @@ def documents(given: argparse.Namespace) -> tuple[Path, Task]:
 
 def compare(given: argparse.Namespace, task: Task) -> None:
     extended, adapted = given.work / "extended", given.work / "adapted"
+    again = given.work / "adapted-again"
+    last = again if given.more else adapted
     ways = {
         "truncated to 254 tokens": (None, Truncate(254)),
         "mean of chunks of 126": (None, Chunks(126)),
         "mean of chunks of 254": (None, Chunks(254)),
         "one pass, extended": (extended, Full()),
         "one pass, adapted": (adapted, Full()),
-        "mean of chunks of 254, adapted": (adapted, Chunks(254)),
+        "one pass, adapted again": (again, Full()),
+        "mean of chunks of 254, adapted": (last, Chunks(254)),
     }
+    if not given.more:
+        del ways["one pass, adapted again"]
     hits = {name: found(given.work, name, *way, task) for name, way in ways.items()}
     owners = np.array([query.document for query in task.queries])
     kinds = np.array([KINDS.index(query.kind) for query in task.queries])
@@ -97,14 +110,18 @@ def compare(given: argparse.Namespace, task: Task) -> None:
         row(name, values, (owners, kinds), hits["mean of chunks of 254"])
         for name, values in hits.items()
     ]
-    made = json.loads((adapted / "adaptation.json").read_text())
+    sittings = [adapted, again] if given.more else [adapted]
+    made = [json.loads((folder / "adaptation.json").read_text()) for folder in sittings]
     report(
         "adaptation",
         rows,
         {
             "adapting took": ", ".join(f"{v:,.0f} {k}" for k, v in spent.items()),
-            "training": f"{made['steps']} steps on {made['documents']} documents, held-out loss "
-            f"{made['loss_before']:.4f} -> {made['loss']:.4f}",
+            "training": "; ".join(
+                f"{m['steps']} steps on {m['documents']} documents, held-out loss "
+                f"{m['loss_before']:.4f} -> {m['loss']:.4f}"
+                for m in made
+            ),
             "compared on": f"{len(task)} documents, {len(task.queries)} queries",
             "recall@1": "by title, sentence, planted needle; difference to chunks of 254 in points "
             "with a 95 % interval, documents drawn",

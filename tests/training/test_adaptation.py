@@ -97,6 +97,18 @@ def test_equal_seeds_give_equal_weights_and_so_do_interruptions(
     assert all(torch.equal(whole[name], made[name]) for name in whole)
 
 
+def test_an_adapted_model_can_go_on_learning_from_the_original(tiny_bert, long_documents, tmp_path):
+    recipe = replace(RECIPE, steps=2)
+    adapt(tiny_bert, long_documents, tmp_path / "once", recipe=recipe)
+    own = adapt(tmp_path / "once", long_documents, tmp_path / "own", recipe=recipe)
+    taught = replace(recipe, teacher=str(tiny_bert))
+    again = adapt(tmp_path / "once", long_documents, tmp_path / "again", recipe=taught)
+    assert own.loss_before != again.loss_before
+    itself = replace(recipe, teacher=str(tmp_path / "once"))
+    same = adapt(tmp_path / "once", long_documents, tmp_path / "same", recipe=itself)
+    assert (same.loss_before, same.loss) == (own.loss_before, own.loss)
+
+
 def test_positions_and_norms_alone(tiny_bert, long_documents, tmp_path):
     recipe = replace(RECIPE, trains="positions+norms", steps=2)
     adapt(tiny_bert, long_documents, tmp_path / "out", recipe=recipe)

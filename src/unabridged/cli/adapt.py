@@ -60,6 +60,15 @@ Steps = Annotated[
     int | None, typer.Option("--steps", min=1, help="Steps at most; alone, it repeats exactly.")
 ]
 Rate = Annotated[float, typer.Option("--rate", help="The highest learning rate.")]
+TeacherName = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="MODEL",
+        help="Whose reading of windows is learned; MODEL's own if absent. To go on with a model "
+        "that was adapted before, name the original here.",
+    ),
+]
 AttentionName = Annotated[
     str | None, typer.Option("--attention", help="Train with it; exact if absent.")
 ]
@@ -89,7 +98,8 @@ def adapt(
     train: Trains = "all",
     minutes: Minutes = None,
     steps: Steps = None,
-    rate: Rate = 7e-5,
+    rate: Rate = 5e-5,
+    teacher: TeacherName = None,
     attention: AttentionName = None,
     residual_attention: ResidualAttention = False,
     record: Record = False,
@@ -123,6 +133,7 @@ def adapt(
             minutes=20.0 if minutes is None and steps is None else minutes,
             steps=steps,
             rate=rate,
+            teacher=teacher,
             attention=attention,
             residual_attention=residual_attention,
             seed=seed,

@@ -140,11 +140,13 @@ def _prepare(base: Checkpoint, source: Path, place: Workplace, recipe: Recipe) -
     longest = min(recipe.max_length or positions, positions) - sum(map(len, corpus.specials))
     long = _long_documents(corpus, recipe.window, longest, source)
     chosen, seen = split_documents(long, share=_HELD_OUT, most=_MOST_HELD_OUT, seed=recipe.seed)
-    batches = Segments(corpus, chosen, 2 * recipe.window, longest, recipe.seed)
+    # Guessing words trains each place by itself, so far places want stretches that reach them.
+    shortest = longest // 2 if goal == "masked-language" else 2 * recipe.window
+    batches = Segments(corpus, chosen, shortest, longest, recipe.seed)
     if goal == "distillation":
         with torch.autocast("cpu", torch.bfloat16, enabled=_precision(recipe) == "bfloat16"):
             objective: Objective = distillation_of(
-                encoder, head, corpus, documents=chosen, window=recipe.window
+                _teacher(recipe) or encoder, head, corpus, documents=chosen, window=recipe.window
             )
     else:
         words = AutoTokenizer.from_pretrained(str(base.transformer), local_files_only=True)
@@ -155,6 +157,10 @@ def _prepare(base: Checkpoint, source: Path, place: Workplace, recipe: Recipe) -
         set_attention(encoder, recipe.attention)
     held_out = tuple(batches.at(document, 0, longest) for document in seen)
     return _Prepared(recipe, goal, encoder, objective, batches, held_out, positions, failed)
+
+
+def _teacher(recipe: Recipe) -> PreTrainedModel | None:
+    return None if recipe.teacher is None else load_weights(find_checkpoint(recipe.teacher))
 
 
 def _goal(base: Checkpoint, wanted: Goal) -> Literal["masked-language", "distillation"]:

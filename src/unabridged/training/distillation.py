@@ -51,11 +51,11 @@ class Weights:
         pieces: vectors of pieces read alone.
     """
 
-    tokens: float = 0.25
+    tokens: float = 0.1
     passages: float = 1.0
-    document: float = 1.0
-    finding: float = 0.2
-    pieces: float = 1.0
+    document: float = 2.0
+    finding: float = 0.1
+    pieces: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ class Distillation:
     pool: Pool = mean_pooling
     window: int = 254
     weights: Weights = field(default_factory=Weights)
-    pieces: int = 8
+    pieces: int = 16
     piece: int = 24
     temperature: float = 0.05
-    alike: float = 0.96
+    alike: float = 0.95
 
     def __call__(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean over the texts of a batch."""

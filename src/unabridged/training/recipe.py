@@ -32,6 +32,8 @@ class Recipe:
         documents: stretches of documents that make one step.
         window: tokens that the model reads at once while it teaches itself, special ones not
             counted; what it was trained for, or less.
+        teacher: the model whose reading of windows is learned; None for the model itself. Give the
+            original one to go on with a model that was adapted before.
         attention: name of an attention of `unabridged.attention.choices` to train with, which the
             new model's config then remembers; None for exact attention.
         residual_attention: whether layers may learn to add the scores of those before (RealFormer);
@@ -46,9 +48,10 @@ class Recipe:
     max_length: int | None = None
     minutes: float | None = 20.0
     steps: int | None = None
-    rate: float = 7e-5
+    rate: float = 5e-5
     documents: int = 1
     window: int = 254
+    teacher: str | None = None
     attention: str | None = None
     residual_attention: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
