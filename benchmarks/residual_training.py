@@ -34,7 +34,7 @@ from unabridged.training.settings import Settings
 
 PLACE = Path("results/residual_training")
 ARCHITECTURES = ("post-norm", "pre-norm", "realformer")
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (5e-4, 1e-3, 2e-3)
 SEEDS = range(1, 6)
 VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS, BATCH = 4096, 128, 128, 4, 2, 8
 HELD_OUT = 96  # blocks
