@@ -99,7 +99,7 @@ def test_equal_seeds_give_equal_weights_and_so_do_interruptions(
 
 def test_an_adapted_model_can_go_on_learning_from_the_original(tiny_bert, long_documents, tmp_path):
     recipe = replace(RECIPE, steps=2)
-    adapt(tiny_bert, long_documents, tmp_path / "once", recipe=recipe)
+    adapt(tiny_bert, long_documents, tmp_path / "once", recipe=RECIPE)
     own = adapt(tmp_path / "once", long_documents, tmp_path / "own", recipe=recipe)
     taught = replace(recipe, teacher=str(tiny_bert))
     again = adapt(tmp_path / "once", long_documents, tmp_path / "again", recipe=taught)
