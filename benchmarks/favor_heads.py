@@ -1,6 +1,7 @@
 """What random features lose on the heads of a pretrained model, kind by kind.
 
-Queries, keys and values are those of the model, extended without training, reading documentation.
+Queries, keys and values are those of the model, extended without training, reading the
+documentation of Python's standard library.
 Error is |Õ - O| / |O| of a head over all its rows; the floor is "every token gets the mean value".
 """
 
@@ -14,10 +15,10 @@ from pathlib import Path
 import torch
 
 import machine
-from documentation import pages
 from residual_compressed import heads_of
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
+from unabridged.cli.standard_library import write_all
 from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.extension import extend
 from unabridged.encoder.loading import load_weights
@@ -108,12 +109,14 @@ class Table:
 
 
 def texts(tokenizer, length, count, cache):
-    """Documents of at least `length` tokens, cut there: every so many of all."""
+    """Modules' pages of at least `length` tokens, cut there: every so many of all."""
     long = []
-    for page in pages(cache.resolve(), shortest=6 * length):
-        ids = torch.as_tensor(tokenizer(page.text[: 12 * length]).ids, dtype=torch.long)
-        if len(ids) >= length:
-            long.append(ids[None, :length])
+    for path in sorted(write_all(cache.resolve()).glob("*.txt")):
+        page = path.read_text(encoding="utf-8")[: 12 * length]
+        if len(page) >= 6 * length:
+            ids = torch.as_tensor(tokenizer(page).ids, dtype=torch.long)
+            if len(ids) >= length:
+                long.append(ids[None, :length])
     step = max(1, len(long) // count)
     return long[::step][:count]
 
