@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
         ),
     )
     print(trained)
-    if trained.ended == "finished":
+    if trained.ended != "interrupted":
         shutil.copytree(checkpoint.folder, place / "model", dirs_exist_ok=True)
         student.save_pretrained(place / "model")
 
@@ -169,6 +169,10 @@ def summarise(options: argparse.Namespace) -> None:
         for name, values in quality.items()
     ]
     about = {"favor": str(chosen), "pages": ASKED, "tokens of a page": options.length}
+    if adapted.exists():
+        history = [json.loads(line) for line in (adapted.parent / "history.jsonl").open()]
+        seconds = max(line.get("seconds", 0.0) for line in history)
+        about["training"] = f"{options.steps} steps of 2048 tokens in {seconds:.0f} seconds"
     report(f"favor_adaptation-{place_of(options).name}", rows, about)
 
 
@@ -188,7 +192,7 @@ def main() -> None:
     parser.add_argument("--kind", default="favor#")
     parser.add_argument("--invariances", default="monge")
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rate", type=float, default=2e-4)
     options = parser.parse_args()
     (run if options.command == "run" else summarise)(options)

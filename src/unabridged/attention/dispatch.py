@@ -25,8 +25,10 @@ from unabridged.attention.sampling import relative_error, sampled_rows
 
 __all__ = ["BREAK_EVEN", "Auto", "Decision"]
 
-BREAK_EVEN = 2048
-"""Keys up to which exact attention is taken without asking."""
+BREAK_EVEN = 4096
+"""Keys up to which exact attention is taken without asking. Measured once, on a crowded machine: at
+3,297 tokens of the default model, one thread, multipole and PyTorch's fused kernel took equally
+long (2.2 and 2.0 s for six layers). `benchmarks/attention_break_even.py` finds it for a machine."""
 
 _FAVOR, _MULTIPOLE = Favor(), Multipole(short=0)
 
@@ -57,7 +59,7 @@ class Auto:
 
     Attributes:
         tolerance: largest relative error of a head's output, |Õ - O|_F / |O|_F at sampled rows.
-        short: keys up to which exact attention is the fastest; the default was measured.
+        short: keys up to which exact attention is the fastest.
         rows: queries of every head that are tested.
         seed: of their choice.
         favor: how heads with short queries and keys are done.
