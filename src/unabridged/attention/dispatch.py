@@ -28,7 +28,7 @@ __all__ = ["BREAK_EVEN", "Auto", "Decision"]
 BREAK_EVEN = 4096
 """Keys up to which exact attention is taken without asking. Measured once, on a crowded machine: at
 3,297 tokens of the default model, one thread, multipole and PyTorch's fused kernel took equally
-long (2.2 and 2.0 s for six layers). `benchmarks/attention_break_even.py` finds it for a machine."""
+long (3.7 and 3.8 s for six layers). `benchmarks/attention_break_even.py` finds it for a machine."""
 
 _FAVOR, _MULTIPOLE = Favor(), Multipole(short=0)
 
