@@ -38,17 +38,17 @@ def test_draw_has_the_shape_asked_for_and_equal_bits(features, directions):
 
 @pytest.mark.parametrize("directions", DIRECTIONS)
 def test_every_direction_is_standard_normal(directions):
-    """Means, covariances and fourth moments of 20,000 draws, each row of a block by itself."""
+    """Means, covariances and fourth moments of 6,000 draws, each row of a block by itself."""
     features = 10
-    w = draw(features, WIDTH, directions=directions, seed=0, redraws=20_000)
+    w = draw(features, WIDTH, directions=directions, seed=0, redraws=6_000)
     rows = w.reshape(-1, features, WIDTH)
-    torch.testing.assert_close(rows.mean(0), torch.zeros_like(rows[0]), rtol=0, atol=0.035)
+    torch.testing.assert_close(rows.mean(0), torch.zeros_like(rows[0]), rtol=0, atol=0.06)
     covariance = torch.einsum("nri,nrj->rij", rows, rows) / len(rows)
     eye = torch.eye(WIDTH, dtype=torch.float64).expand(features, -1, -1)
-    torch.testing.assert_close(covariance, eye, rtol=0, atol=0.06)
+    torch.testing.assert_close(covariance, eye, rtol=0, atol=0.1)
     fourth = rows.square().sum(-1).square().mean(0)
     wanted = torch.full_like(fourth, WIDTH * (WIDTH + 2))
-    torch.testing.assert_close(fourth, wanted, rtol=0.05, atol=0)
+    torch.testing.assert_close(fourth, wanted, rtol=0.08, atol=0)
 
 
 def test_blocks_are_orthogonal_and_norms_are_drawn():
