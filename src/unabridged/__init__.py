@@ -1,13 +1,16 @@
 """unabridged: read the whole document with the short-text encoder that you already have.
 
 The front door. Names are imported when they are first used, so that `import unabridged` costs
-nothing and `import unabridged.geometry` loads no model library.
+nothing and `import unabridged.geometry` loads no model library. The attentions of this house become
+known to transformers as soon as both are imported: `attn_implementation="multipole"`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from unabridged._late_registration import watch
 
 if TYPE_CHECKING:
     from unabridged._reading import Reading
@@ -51,6 +54,9 @@ _HOMES = {
     "Whitening": "unabridged.geometry.whitening",
     "extend": "unabridged.encoder.extension",
 }
+
+
+watch()
 
 
 def __getattr__(name: str) -> object:

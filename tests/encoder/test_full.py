@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from unabridged._errors import ModelError
 from unabridged.attention.exact import Exact
 from unabridged.encoder import Chunks, Full, LongEncoder
 from unabridged.encoder.extension import extend
+from unabridged.encoder.registry import set_attention
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "albert", "mpnet"]
 LONG = TEXT * 3
@@ -130,6 +132,17 @@ def test_the_choice_of_attention_reaches_every_layer(longer):
     uniform = LongEncoder(longer / "bert", dtype="float32", reader="full", attention=Uniform())
     plain = LongEncoder(longer / "bert", dtype="float32", reader="full")
     assert np.abs(uniform.read(LONG).vector - plain.read(LONG).vector).max() > 1e-2
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_a_checkpoint_saved_with_an_attention_is_read_with_it(family, longer, tmp_path):
+    model = AutoModel.from_pretrained(longer / family)
+    set_attention(model, Exact(tile=64) if family == "bert" else "exact")
+    shutil.copytree(longer / family, tmp_path / "saved")
+    model.save_pretrained(tmp_path / "saved")
+    encoder = LongEncoder(tmp_path / "saved", reader="full")
+    assert encoder.attention == (Exact(tile=64) if family == "bert" else None)
+    assert LongEncoder(longer / family, reader="full").attention is None
 
 
 def test_what_cannot_be_is_refused_with_the_reason(longer, model_folders, tmp_path):

@@ -24,6 +24,7 @@ from unabridged.encoder.pooling import load_head
 from unabridged.encoder.precision import probe_precision
 from unabridged.encoder.progress import progress
 from unabridged.encoder.reading import Full, Reader, ReaderName, make_reader
+from unabridged.encoder.registry import saved_attention
 from unabridged.encoder.similarity import SIMILARITIES
 from unabridged.encoder.surgery import dissect
 from unabridged.encoder.tokens import load_tokenizer
@@ -51,7 +52,8 @@ class LongEncoder:
         reader: "chunks", "windows", "full", "truncate", or a reader with other settings.
         dtype: "float32", "bfloat16", or "auto": what this processor does well.
         attention: a name of `unabridged.attention.choices`, or an attention with settings of
-            yours; None for PyTorch's fused attention, which is exact.
+            yours; None for the one that the checkpoint was saved with, and without one PyTorch's
+            fused attention, which is exact.
 
     Raises:
         ModelError: no such model, a damaged one, or one of another family.
@@ -77,9 +79,14 @@ class LongEncoder:
         self.dtype = _dtype(dtype)
         self._head = load_head(self.checkpoint.folder)
         tokenizer = load_tokenizer(self.checkpoint.transformer, lowercase=self._head.lowercase)
-        architecture = dissect(load_weights(self.checkpoint))
+        loaded = load_weights(self.checkpoint)
+        architecture = dissect(loaded)
         self._positions = architecture.positions
-        self.attention = None if attention is None else make_attention(attention)
+        if attention is not None:
+            self.attention: Attention | None = make_attention(attention)
+        else:  # relative biases know one attention only, and need not be told
+            saved = None if architecture.position_bias else saved_attention(loaded.config)
+            self.attention = saved
         forward = Forward(architecture, self.dtype, self.attention)
         self._pipeline = Pipeline(
             tokenizer, forward, self._head, len(architecture.layers), self._positions
