@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DATA   := $(firstword $(wildcard ../shared/data) $(UNABRIDGED_DATA))
 export UNABRIDGED_DATA ?= $(abspath $(DATA))
 
-.PHONY: demo test test-all check docs bench bench-geometry clean
+.PHONY: demo test test-all check docs bench bench-geometry bench-training clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,7 +37,10 @@ docs: $(READY)
 
 BENCH_READY := $(VENV)/.bench-ready
 GEOMETRY := whitening whitening_sts gaussian projection sign_codes randomized_svd dimensions
-BENCHMARKS := encode_throughput retrieval_qmsum index_memory kill_resume attribution attribution_lds suspects
+READING := encode_throughput retrieval_qmsum index_memory kill_resume positions probe_verdicts adaptation adaptation_masked
+ATTENTION := favor favor_heads attention attention_quality attention_break_even residual residual_compressed
+ATTRIBUTION := attribution attribution_lds attribution_projected suspects why
+BENCHMARKS := $(READING) $(ATTENTION) $(ATTRIBUTION)
 
 $(BENCH_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
@@ -48,6 +51,17 @@ bench-geometry: $(BENCH_READY)
 
 bench: bench-geometry
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+# Hours of training; every run leaves a file, so that it can be stopped and taken up again.
+bench-training: $(BENCH_READY)
+	$(BIN)/python benchmarks/residual_training.py prepare
+	$(BIN)/python benchmarks/residual_training.py next
+	$(BIN)/python benchmarks/residual_training.py report
+	$(BIN)/python benchmarks/residual_adaptation.py
+	for seed in 0 1 2; do for name in exact favor mean; do \
+	  $(BIN)/python benchmarks/favor_training.py run $$name $$seed || exit 1; done; done
+	$(BIN)/python benchmarks/favor_training.py report
+	for step in run report; do $(BIN)/python benchmarks/favor_adaptation.py $$step || exit 1; done
 
 clean:
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache
