@@ -235,7 +235,8 @@ def finals_of(runs, steps):
     seeds = [each for each in runs if each["seed"]]
     full = [each for each in seeds if each["steps"] == steps]
     own = {a: [x for x in full if x["architecture"] == a] for a in ARCHITECTURES}
-    own["realformer, equal FLOPs as factors"] = [x for x in seeds if x["steps"] != steps]
+    fewer = int(steps * shares_of_work()[1])
+    own["realformer, equal FLOPs as factors"] = [x for x in seeds if x["steps"] == fewer]
     return {name: sorted(each, key=lambda x: x["seed"]) for name, each in own.items() if each}
 
 
