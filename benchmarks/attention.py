@@ -35,7 +35,7 @@ from unabridged.encoder.tokens import load_tokenizer
 
 LONGEST = 65_536
 CACHE = (RESULTS / "attention").absolute()
-ATTENTIONS = {"exact": None, "multipole": Multipole(short=0)}
+ATTENTIONS = {"exact": None, "multipole": Multipole(tolerance=0.2, short=0)}
 
 
 def document(length: int) -> str:

@@ -28,7 +28,7 @@ from unabridged.encoder.reading import Full
 
 ROWS = 256
 MULTIPOLES = {
-    "multipole, the default": Multipole(short=0),
+    "multipole, tolerance 0.2": Multipole(tolerance=0.2, short=0),
     "multipole, blocks of 32, tolerance 0.12": Multipole(
         tolerance=0.12, block=32, group=32, short=0
     ),

@@ -55,7 +55,7 @@ class Multipole:
     """
 
     near: int | Literal["auto", "all"] = "auto"
-    tolerance: float = 0.2
+    tolerance: float = 0.15
     block: int = 64
     group: int = 64
     levels: int = 3
@@ -71,7 +71,7 @@ class Multipole:
         if not 0 <= self.tolerance < float("inf"):
             raise ValueError(
                 f"Multipole: tolerance is {self.tolerance}; it must be a number from 0 on, "
-                "so pass 0.2."
+                "so pass 0.15."
             )
         for name, least in (("block", 1), ("group", 1), ("levels", 1), ("shared", 1), ("short", 0)):
             if getattr(self, name) < least:
