@@ -23,13 +23,23 @@ from unabridged.training.recipe import Recipe
 PLACE = Path("results/residual_adaptation")
 
 
-def run(recipe, model, place):
+def write_some(folder, most):
+    """Pages from the median length on, up to so many, alone in a folder."""
+    pages = sorted(write_all(folder / "all").glob("*.txt"), key=lambda page: page.stat().st_size)
+    chosen = folder / "chosen"
+    chosen.mkdir()
+    for page in pages[len(pages) // 2 :][:most]:
+        page.rename(chosen / page.name)
+    return chosen
+
+
+def run(recipe, model, place, most):
     """Adapt once and tell what came of it, or read what an earlier call left."""
     name = f"{'gates' if recipe.residual_attention else 'plain'}_{recipe.seed}_{recipe.steps}"
     kept = PLACE / f"{name}.json"
     if not kept.exists():
         PLACE.mkdir(parents=True, exist_ok=True)
-        documents = write_all(place / "documents")
+        documents = write_some(place / "documents", most)
         made = adapt(model, documents, place / name, recipe=recipe)
         gates = gates_of(load_weights(find_checkpoint(made.folder)))
         found = {
@@ -67,6 +77,7 @@ def main():
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--max-length", type=int, default=1024)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--documents", type=int, default=100, help="at most")
     parser.add_argument("--only", choices=["none", "free"], help="one half, for runs apart")
     given = parser.parse_args()
     plain = Recipe(minutes=None, steps=given.steps, max_length=given.max_length)
@@ -76,7 +87,7 @@ def main():
         for residual in halves:
             recipe = replace(plain, seed=seed, residual_attention=residual)
             with tempfile.TemporaryDirectory() as place:
-                rows.append(row(recipe, run(recipe, given.model, Path(place))))
+                rows.append(row(recipe, run(recipe, given.model, Path(place), given.documents)))
     machine.report("residual_adaptation", rows, {"longest document, tokens": given.max_length})
 
 
