@@ -272,7 +272,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["prepare", "next", "report"])
-    parser.add_argument("--steps", type=int, default=250, help="of the runs that are compared")
+    parser.add_argument("--steps", type=int, default=1000, help="of the runs that are compared")
     parser.add_argument("--sweep-steps", type=int, default=400, help="of the runs of the sweep")
     parser.add_argument("--seconds", type=float, default=1e9, help="`next` begins no run later")
     parser.add_argument("--characters", type=int, default=24_000_000, help="of the corpus, at most")
