@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +17,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-import unabridged
 from unabridged import _late_registration
 from unabridged._errors import ModelError
 from unabridged.attention.choices import ATTENTIONS, make_attention
@@ -302,58 +298,6 @@ class Aloof(PreTrainedModel):
 def test_a_model_that_would_ignore_the_name_is_refused():
     with pytest.raises(ModelError, match="Aloof computes its attention itself"):
         Aloof._from_config(BertConfig(), attn_implementation="exact")
-
-
-def test_the_names_of_the_watcher_are_those_of_the_attentions():
-    assert _late_registration.NAMES == ATTENTIONS
-
-
-def run(statements):
-    code = "\n".join(statements)
-    options = {"capture_output": True, "text": True}
-    return subprocess.run([sys.executable, "-c", code], check=False, **options)
-
-
-FRONT_DOOR = Path(unabridged.__file__).read_text(encoding="utf-8")
-WATCH = (
-    "import unabridged"
-    if "_late_registration" in FRONT_DOOR
-    else "import unabridged._late_registration as late; late.watch()"
-)
-
-
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["ours_first", "transformers_first"])
-def test_both_orders_of_import_register(order, model_folders):
-    imports = [WATCH, "from transformers import AutoModel, BertModel"]
-    done = run(
-        [
-            *(imports[i] for i in order),
-            f"folder = {str(model_folders['bert'])!r}",
-            "model = AutoModel.from_pretrained(folder, attn_implementation='exact')",
-            "print(model.config.unabridged_attention)",
-        ]
-    )
-    assert done.returncode == 0, done.stderr
-    assert "'name': 'exact'" in done.stdout
-
-
-def test_watching_loads_no_library():
-    done = run([WATCH, "import sys", "print(*sys.modules)"])
-    assert done.returncode == 0, done.stderr
-    assert not {"torch", "transformers", "numpy"} & set(done.stdout.split())
-
-
-def test_watching_twice_registers_once():
-    done = run(
-        [
-            "import sys, unabridged._late_registration as late",
-            "late.watch(); late.watch()",
-            "print(sum(type(f).__module__ == late.__name__ for f in sys.meta_path))",
-            "import transformers.modeling_utils",
-            "print(sum(type(f).__module__ == late.__name__ for f in sys.meta_path))",
-        ]
-    )
-    assert done.stdout.split() == ["1", "0"], done.stderr
 
 
 def test_make_attention_is_what_a_name_means(model_folders):

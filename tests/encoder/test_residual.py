@@ -25,7 +25,6 @@ from unabridged.encoder.residual import (
     restore_residual,
 )
 from unabridged.encoder.surgery import dissect
-from unabridged.encoder.trainable import split_encoder
 
 WORDS = "The committee read the whole report, page by page."
 FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
@@ -347,10 +346,3 @@ def test_what_is_unable_is_not_extended_with_gates(model_folders, tmp_path):
     with pytest.raises(ModelError, match="albert is unable"):
         extend(model_folders["albert"], tmp_path / "a", max_length=101, residual_attention=True)
     assert not (tmp_path / "a").exists()
-
-
-def test_last_layers_of_a_residual_model_are_not_trained_alone(tmp_path):
-    made = extend(None, tmp_path / "open", max_length=513, residual_attention=True)
-    encoder = LongEncoder(made.folder, reader="chunks", dtype="float32")
-    with pytest.raises(ModelError, match="train the head alone"):
-        split_encoder(encoder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unabridged._errors import UnabridgedError
+from unabridged._pictures import blank, save
 from unabridged.encoder.attention_receipts import Receipt
 
 __all__ = ["draw"]
@@ -20,16 +20,9 @@ def draw(receipt: Receipt, path: Path) -> None:
     Raises:
         UnabridgedError: matplotlib is not installed, or cannot write this.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnabridgedError(
-            "plot: matplotlib is not installed; run `pip install unabridged[plots]`."
-        ) from error
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(11, 4.2)
+    from matplotlib.colors import LogNorm  # only once it is known to be there
+
     grid, cloud = figure.subplots(1, 2)
     errors = [[max(head.error, 1e-7) for head in layer.heads] for layer in receipt.layers]
     image = grid.imshow(errors, norm=LogNorm(vmin=1e-4, vmax=1), cmap="magma_r", aspect="auto")
@@ -46,7 +39,4 @@ def draw(receipt: Receipt, path: Path) -> None:
     cloud.set(title=title, xlabel="mean |q+k|²", yscale="log")
     cloud.legend(fontsize="x-small", ncols=2)
     figure.suptitle(f"{receipt.tokens:,} tokens, cosine {receipt.cosine:.5f}", fontsize="medium")
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UnabridgedError(f"plot: {path} could not be written ({error}).") from error
+    save(figure, path)

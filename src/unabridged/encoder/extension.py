@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
 from unabridged._errors import ModelError
 from unabridged.encoder.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from unabridged.encoder.loading import load_weights
+from unabridged.encoder.loading import load_weights, read_weights
 from unabridged.encoder.model_card import model_card
 from unabridged.encoder.residual import RESIDUAL, closed_gates
 from unabridged.encoder.surgery import check_lengthenable, position_rows, with_positions
@@ -111,7 +111,7 @@ def extend(
     check_lengthenable(_json(checkpoint.transformer / "config.json"))
     config = AutoConfig.from_pretrained(str(checkpoint.transformer), local_files_only=True)
     load_weights(checkpoint)  # refuses what is damaged or not whole, before anything is written
-    weights = _read_weights(checkpoint.transformer)
+    weights = read_weights(checkpoint.transformer)
     rows = position_rows(config, weights)
     plan = Extension(
         folder=target,
@@ -215,18 +215,6 @@ def _left_out(checkpoint: Checkpoint, where: str, names: list[str]) -> set[str]:
     return left_out
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / "model.safetensors").exists():
-        return dict(load_file(folder / "model.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        shards = sorted(set(_json(index)["weight_map"].values()))
-        return {name: each for shard in shards for name, each in load_file(folder / shard).items()}
-    stored = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    # Safetensors keeps no tensor twice, so tied ones part here; they are tied again when loaded.
-    return {name: each.clone().contiguous() for name, each in stored.items()}
-
-
 def _raise_limits(folder: Path, inner: Path, length: int) -> None:
     """Tell the tokenizer and sentence-transformers how long inputs may be."""
     for path in {*inner.glob("sentence_*_config.json"), *folder.glob("sentence_*_config.json")}:
@@ -245,7 +233,7 @@ def _raise_limits(folder: Path, inner: Path, length: int) -> None:
 def _difference(before: Checkpoint, after: Checkpoint) -> float:
     """Largest difference of token states on one input as long as the old table."""
     old, new = load_weights(before), load_weights(after)
-    ids = _input_as_long_as_the_table(old.config, _read_weights(before.transformer))
+    ids = _input_as_long_as_the_table(old.config, read_weights(before.transformer))
     apart = old(input_ids=ids).last_hidden_state - new(input_ids=ids).last_hidden_state
     return float(apart.abs().max())
 

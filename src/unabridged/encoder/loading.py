@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -13,7 +17,7 @@ from unabridged._errors import ModelError
 from unabridged.encoder.checkpoint import Checkpoint
 from unabridged.encoder.residual import GATE, restore_residual
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "read_weights"]
 
 
 def load_weights(checkpoint: Checkpoint) -> PreTrainedModel:
@@ -60,3 +64,16 @@ def _is_news(record: logging.LogRecord) -> bool:
     rows = [line for line in record.getMessage().splitlines() if line.count("|") > 1]
     names = [row for row in rows if "Status" not in row]
     return not names or any(GATE not in name for name in names)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Named tensors of a transformers folder as they are stored, heads included."""
+    if (folder / "model.safetensors").exists():
+        return dict(load_file(folder / "model.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return {name: each for shard in shards for name, each in load_file(folder / shard).items()}
+    stored = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    # Safetensors keeps no tensor twice, so tied ones part here; they are tied again when loaded.
+    return {name: each.clone().contiguous() for name, each in stored.items()}

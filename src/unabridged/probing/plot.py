@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unabridged._errors import UnabridgedError
+from unabridged._pictures import blank, save
 from unabridged.probing.outcome import DECISIVE, Outcome, Standing
 from unabridged.probing.task import QUARTERS
 
@@ -23,16 +23,9 @@ def draw(outcome: Outcome, path: Path) -> None:
     Raises:
         UnabridgedError: matplotlib is not installed, or cannot write this.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnabridgedError(
-            "plot: matplotlib is not installed; run `pip install unabridged[plots]`."
-        ) from error
     names = [standing.name for standing in outcome.standings]
     places = np.arange(len(names))[::-1]
-    figure = Figure(figsize=(11, 1.6 + 0.4 * len(names)), layout="constrained")
+    figure = blank(11, 1.6 + 0.4 * len(names))
     found, cost, depth = figure.subplots(1, 3)
     recalls = [standing.recall[DECISIVE] for standing in outcome.standings]
     values = np.array([recall.value for recall in recalls])
@@ -46,11 +39,7 @@ def draw(outcome: Outcome, path: Path) -> None:
         depth.plot(range(1, QUARTERS + 1), standing.by_quarter, marker=".", label=standing.name)
     depth.set(title="recall by quarter", xticks=range(1, QUARTERS + 1), ylim=(0, 1.02))
     depth.legend(fontsize=8)
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise UnabridgedError(f"plot: {path} could not be written ({error}).") from error
+    save(figure, path)
 
 
 def _worth_a_line(outcome: Outcome) -> list[Standing]:

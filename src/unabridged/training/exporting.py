@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from unabridged._errors import ModelError
 from unabridged.encoder.checkpoint import Checkpoint
-from unabridged.encoder.extension import _read_weights as read_weights
+from unabridged.encoder.loading import read_weights
 from unabridged.encoder.registry import SETTINGS
 from unabridged.training.recipe import Adapted, Recipe
 from unabridged.training.workplace import Workplace
