@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -230,7 +231,7 @@ def _every(prepared: _Prepared) -> int:
     return max(1, min(50, MEMORY // (4 * 8 * size)))
 
 
-def _described(folder: Path) -> dict:  # type: ignore[type-arg]
+def _described(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.exists():
         raise TrainingError(
