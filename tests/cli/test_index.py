@@ -128,7 +128,7 @@ def test_a_reader_is_parsed_or_refused_with_what_is_wanted():
     assert opening.parse_reader("full") == Full()
     assert opening.parse_reader("chunks:99") == Chunks(passage=99)
     for wrong in ("fool", "full:x", "full:0"):
-        with pytest.raises(typer.BadParameter, match="Wanted chunks, windows, full or truncate"):
+        with pytest.raises(typer.BadParameter, match="wanted chunks, windows, full or truncate"):
             opening.parse_reader(wrong)
 
 

@@ -74,8 +74,8 @@ def parse_reader(text: str) -> Reader:
         return replace(reader, passage=int(passage)) if passage else reader
     except ValueError as error:
         raise typer.BadParameter(
-            f"got {text!r}: {error} Wanted chunks, windows, full or truncate, or one of them with "
-            "the tokens of a passage, such as full:126.",
+            f"got {text!r}; wanted chunks, windows, full or truncate, or one of them with the "
+            "tokens of a passage, at least 1, such as full:126.",
             param_hint="--reader",
         ) from error
 
