@@ -12,6 +12,7 @@ with the run that made them, so that a long exact run need not be repeated.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -35,7 +36,7 @@ from unabridged.encoder.tokens import load_tokenizer
 
 LONGEST = 65_536
 CACHE = (RESULTS / "attention").absolute()
-ATTENTIONS = {"exact": None, "multipole": Multipole(tolerance=0.2, short=0)}
+ATTENTIONS = {"exact": None, "multipole": Multipole(short=0)}
 
 
 def document(length: int) -> str:
@@ -91,9 +92,16 @@ def child(attention: str, length: int, dtype: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def kept(length: int, dtype: str) -> Path:
+    """Where runs of one length, dtype, number of threads and settings are kept."""
+    threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
+    settings = hashlib.sha256(repr(ATTENTIONS).encode()).hexdigest()[:8]
+    return CACHE / f"runs-{length}-{dtype}-{threads}-{settings}.json"
+
+
 def measured(length: int, dtype: str, rounds: int) -> dict[str, list[dict]]:
-    """Alternating runs; those of one length and dtype are kept and added to."""
-    place = CACHE / f"runs-{length}-{dtype}.json"
+    """Alternating runs, added to those that are kept."""
+    place = kept(length, dtype)
     runs = json.loads(place.read_text()) if place.exists() else {}
     for _ in range(rounds):
         for name in ATTENTIONS:
@@ -148,7 +156,7 @@ def main() -> None:
 
 
 def threads(options: argparse.Namespace) -> str:
-    places = (CACHE / f"runs-{n}-{options.dtype}.json" for n in options.lengths)
+    places = (kept(n, options.dtype) for n in options.lengths)
     runs = (json.loads(place.read_text()) for place in places)
     return ", ".join(sorted({str(run["threads"]) for one in runs for run in one["multipole"]}))
 
