@@ -322,8 +322,7 @@ def test_redrawn_directions_are_others():
     ("settings", "message"),
     [
         ({"kind": "favor"}, "must be one of favor"),
-        ({"directions": "qr"}, "directions is 'qr'"),
-        ({"invariances": "all"}, "invariances is 'all'"),
+        *(({name: "qr"}, f"{name} is 'qr'") for name in ("directions", "invariances")),
         ({"features": 0}, "features is 0"),
         ({"redraws": 0}, "redraws is 0"),
         ({"features": 7, "directions": "paired"}, "pass an even number"),
