@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ SLICE_ROWS = 2048
 """Rows that pass a linear layer at once. Measured: the activations of 2,048 rows stay in the
 second-level cache; 16,384 rows in one product cost a quarter of the speed."""
 
-_PACKED_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_PACKED_LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 @dataclass(frozen=True)
@@ -203,9 +204,16 @@ def _norm(norm: nn.LayerNorm, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     return lambda x: F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
 
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's packed products are there; in bfloat16 they want AVX-512."""
+    if _PACKED_LINEAR is None:
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     weight, bias = weight.detach().to(dtype), bias.detach().to(dtype)
-    if _PACKED_LINEAR is None:
+    if not _packs(dtype):
         return lambda x: F.linear(x, weight, bias)
     packed = _lay_out(weight)
     return lambda x: _PACKED_LINEAR(x, packed, bias, "none", [], "")
@@ -214,7 +222,7 @@ def _linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Callable[[Tenso
 def _linear_add(linear: nn.Linear, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
     """Product and residual sum in one pass over memory."""
     weight, bias = linear.weight.detach().to(dtype), linear.bias.detach().to(dtype)
-    if _PACKED_LINEAR is None:
+    if not _packs(dtype):
         return lambda x, residual: F.linear(x, weight, bias) + residual
     packed = _lay_out(weight)
     return lambda x, residual: _PACKED_LINEAR.binary(x, residual, packed, bias, "add")
@@ -225,7 +233,7 @@ def _linear_activated(
 ) -> Callable[[Tensor], Tensor]:
     """Product and activation; the exact GELU rides along with the product."""
     weight, bias = linear.weight.detach().to(dtype), linear.bias.detach().to(dtype)
-    if _PACKED_LINEAR is None or activation != "gelu":
+    if not _packs(dtype) or activation != "gelu":
         activate = ACT2FN[activation]
         return lambda x: activate(F.linear(x, weight, bias))
     packed = _lay_out(weight)
