@@ -1,25 +1,27 @@
 """The multipole engine's formula as one loop over heads and groups, with dense weights.
 
-It takes the plan (which keys and queries stand together) from the engine, and computes everything
-else its own way, one query group at a time, with the sums written out over single keys.
+It takes the plan (which keys and queries stand together, which queries are sampled) from the
+engine, and computes everything else its own way, one query group at a time, with the sums written
+out over single keys.
 """
 
 from __future__ import annotations
 
 import torch
 
-from unabridged.attention.multipole_plan import Sizes, make_plan
+from unabridged.attention.multipole.choice import finest
+from unabridged.attention.multipole.far import make_blocks
+from unabridged.attention.multipole.plan import Head, Sizes
 
 
 def multipole_attention(attention, query, key, value, key_mask):
     """(B, H, Nq, Dv); queries are all real, or stand at masked keys when there are as many."""
     out = []
     for q, k, v, mask in zip(query * query.shape[-1] ** -0.5, key, value, key_mask, strict=True):
-        rows = torch.zeros(*q.shape[:2], v.shape[-1], dtype=q.dtype)
         apart = [mask, ~mask] if q.shape[1] == len(mask) and not mask.all() else [slice(None)]
         heads = []
         for h in range(len(q)):
-            row = torch.zeros_like(rows[h])
+            row = torch.zeros(q.shape[1], v.shape[-1], dtype=q.dtype)
             for some in apart:
                 one = q[h, some], k[h, mask], v[h, mask]
                 row = row.index_put((torch.arange(len(row))[some],), _one_head(attention, *one))
@@ -29,44 +31,63 @@ def multipole_attention(attention, query, key, value, key_mask):
 
 
 def _one_head(attention, q, k, v):
-    sizes = Sizes(attention.block, attention.group, attention.shared)
-    plan = make_plan(q[None], k[None], v[None], sizes)
-    slots = [_one_group(attention, group, plan.heads[0]) for group in plan.heads[0].groups]
-    mixed = torch.cat(slots)[plan.places[0]]
-    return mixed.clamp(v.amin(0), v.amax(0))
+    head = Head(q, k, v, Sizes(attention.group, attention.block, attention.shared))
+    plan = finest(head, attention.near).plan
+    slots = [_one_group(attention.near, group, plan) for group in plan.groups]
+    mixed = torch.cat(slots)[plan.places]
+    exact = (q[head.sample] @ k.T).softmax(-1) @ v
+    off = (exact - mixed[head.sample]).mean(0).detach()
+    return (mixed + off).clamp(v.amin(0).detach(), v.amax(0).detach())
 
 
-def _one_group(attention, q, plan):
+def _one_group(near, q, plan):
     width = q.shape[-1]
     k, v = plan.pairs.tensor_split([width], dim=-1)  # (C, B, ·)
     own_k, own_v = plan.shared.tensor_split([width], dim=-1)
     centre = q.mean(0)
+    met = _met(near, centre, plan)
     offset = q - centre
-    weights = (k @ centre).exp()  # (C, B)
-    total = weights.sum(1)
+    weights = (k @ centre).exp() * ~met  # (C, B)
+    total = weights.sum(1).clamp_min(1e-300)
     key_means = (weights[..., None] * k).sum(1) / total[:, None]
     value_means = (weights[..., None] * v).sum(1) / total[:, None]
-    flat_k, flat_v = k - k.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
-    G = torch.stack([a.T @ b / len(a) for a, b in zip(flat_k, flat_v, strict=True)])
-    axes = plan.blocks().axes
-    duals = torch.linalg.inv(axes).T
-    S = (flat_k @ duals).square().mean(1)  # (C, D)
-    share = total / (total.sum() + (own_k @ centre).exp().sum())
-    x = offset @ axes
-    spread = S @ x.square().mean(0)
-    blocks, size = k.shape[:2]
-    count = blocks if attention.near == "all" else min(blocks, -(-attention.near // size))
-    near = torch.zeros(blocks, dtype=torch.bool)
-    near[(share * spread).topk(count).indices] = True
-
-    exact = torch.cat([k[near].flatten(0, 1), own_k]), torch.cat([v[near].flatten(0, 1), own_v])
+    G, S, x = _moments(plan, offset)
+    exact = torch.cat([k[met], own_k]), torch.cat([v[met], own_v])
     weight = (q @ exact[0].T).exp()
     top, bottom = weight @ exact[1], weight.sum(1, keepdim=True)
-    if not near.all():
-        at_centre = total[~near] / total[~near].sum()
-        G_far = (at_centre[:, None, None] * G[~near]).sum(0)
-        quadratic = (x.square() @ S[~near].T / 2).clamp_max(1.0).exp()
-        far = total[~near] * (offset @ key_means[~near].T).exp() * quadratic
-        top = top + far @ value_means[~near] + far.sum(1, keepdim=True) * (offset @ G_far)
+    if not met.all():
+        G_far = (total / total.sum() * G.permute(1, 2, 0)).sum(-1)
+        quadratic = (x.square() @ S.T / 2).clamp_max(1.0).exp()
+        far = total * (offset @ key_means.T).exp() * quadratic
+        top = top + far @ value_means + far.sum(1, keepdim=True) * (offset @ G_far)
         bottom = bottom + far.sum(1, keepdim=True)
     return top / bottom
+
+
+def _met(near, centre, plan):
+    """(C, B): the keys of which the expansion would hide most."""
+    width = centre.shape[-1]
+    k = plan.pairs[..., :width]
+    delta = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
+    apart = k - k.mean(1, keepdim=True)
+    hidden = (apart.flatten(0, 1) @ delta.T).square().mean(1)  # over all offsets of the head
+    scores = (k @ centre).flatten() + hidden.log()
+    met = torch.zeros(len(scores), dtype=torch.bool)
+    met[scores.topk(min(near, len(scores))).indices] = True
+    return met.view(k.shape[:2])
+
+
+def _moments(plan, offset):
+    """Covariances (C, D, Dv) of keys and values, variances (C, D) along the axes, and x."""
+    width = offset.shape[-1]
+    k, v = plan.pairs.tensor_split([width], dim=-1)
+    flat_k, flat_v = k - k.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
+    G = torch.stack([a.T @ b / len(a) for a, b in zip(flat_k, flat_v, strict=True)])
+    axes = make_axes(plan)
+    duals = torch.linalg.inv(axes).T
+    return G, (flat_k @ duals).square().mean(1), offset @ axes
+
+
+def make_axes(plan):
+    """(D, D), the engine's own: a basis is not unique, and no sum over axes feels which it is."""
+    return make_blocks(plan.pairs, plan.groups).axes

@@ -5,12 +5,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from attention import laws
 from reference_attention import softmax_attention
 from reference_multipole import multipole_attention
+from unabridged.attention.exact import Exact
 from unabridged.attention.multipole import Multipole
 
 # Blocks of 3 and groups of 4 against 29 keys and 17 queries: trees, rests, and a far field.
 SMALL = Multipole(near=6, block=3, group=4, shared=2, short=0)
 AUTO = Multipole(tolerance=0.1, block=3, group=4, shared=2, short=0)
-ALL = Multipole(near="all", block=3, group=4, shared=2, short=0)
+ALL = Multipole(near=1000, block=3, group=4, shared=2, short=0)  # more keys than there are
 MEMBERS = pytest.mark.parametrize(
     "attention", [SMALL, AUTO, ALL, Multipole()], ids=["small", "auto", "all", "default"]
 )
@@ -71,13 +72,49 @@ def test_all_near_equals_torch_to_1e_6_in_float32():
         queries=331, keys=331, width=8, value_width=8, dtype=torch.float32
     )
     query, key, value = query.float(), key.float(), value.float()
-    got = Multipole(near="all", block=16, group=8, short=0)(query, key, value)
+    got = Multipole(near=1000, block=16, group=8, short=0)(query, key, value)
     wanted = scaled_dot_product_attention(query, key, value)
     torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_short_texts_are_exact():
     laws.equals_softmax(Multipole(short=29, block=3, group=4, near=3))
+
+
+def test_all_is_exact_attention_itself():
+    query, key, value = laws.heads()
+    assert torch.equal(
+        Multipole(near="all", short=0)(query, key, value), Exact()(query, key, value)
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_heads_side_by_side_give_what_they_give_one_by_one(threads):
+    query, key, value = clustered(22, 307, value_width=7)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        together = AUTO(query, key, value)
+    finally:
+        torch.set_num_threads(before)
+    alone = [AUTO(*(part[:, h : h + 1] for part in (query, key, value))) for h in range(2)]
+    laws.close(together, torch.cat(alone, dim=1))
+
+
+def test_side_by_side_keeps_inference_mode_and_threads():
+    query, key, value = clustered(23, 307)
+    before = torch.get_num_threads()
+    with torch.inference_mode():
+        assert AUTO(query, key, value).is_inference()
+    assert torch.get_num_threads() == before
+
+
+def test_what_sampled_rows_are_off_on_average_is_taken_from_all():
+    """The mean over the text is as good as its sample, whatever single rows are off by."""
+    query, key, value = clustered(24, 2003)
+    attention = Multipole(near=8, block=64, group=64, shared=4, short=0)
+    off = (attention(query, key, value) - softmax_attention(query, key, value))[0]
+    assert (off.mean(1).norm(dim=-1) < 0.2 * off.square().sum(-1).mean(1).sqrt()).all()
 
 
 def test_groups_of_one_query_are_exact():

@@ -5,8 +5,10 @@ from attention import laws
 from attention.test_multipole import ALL, AUTO, SMALL, clustered
 from reference_attention import softmax_attention
 from unabridged.attention.multipole import Multipole
-from unabridged.attention.multipole_far import value_correction
-from unabridged.attention.multipole_head import parts_of
+from unabridged.attention.multipole.choice import misses
+from unabridged.attention.multipole.far import value_correction
+from unabridged.attention.multipole.head import Field, look
+from unabridged.attention.multipole.plan import Head, Sizes
 
 
 def off(attention, query, key, value):
@@ -51,29 +53,37 @@ def test_constant_values_have_certificate_zero():
 
 def test_a_certificate_equals_the_formula_written_out():
     """One head, one group at a time, ranges and weights over single keys."""
-    query, key, value = (part[:1] for part in laws.heads(35, queries=23, keys=37, size=0.3))
-    (one, *_), places = SMALL.choices(query[0] * laws.D**-0.5, key[0], value[0])
+    query, key, value = (part[:1, :1] for part in laws.heads(35, queries=23, keys=37, size=0.3))
+    scaled = query[0] * laws.D**-0.5
+    (one,) = SMALL.choices(scaled, key[0], value[0])
+    field = Field.of(one.plan, one.blocks, one.near, torch.float64)
     keys, values = one.plan.pairs.tensor_split([laws.D], dim=-1)
     own_keys, own_values = one.plan.shared.tensor_split([laws.D], dim=-1)
     everything = torch.cat([values.flatten(0, 1), own_values])
     slots = []
     for group in one.plan.groups:
-        offsets, expansion, near, _ = parts_of(
-            group[None], one.blocks, one.plan.pairs, one.plan.shared, one.near
-        )
-        moved = value_correction(offsets, expansion, near, one.blocks)[0].norm(dim=-1)
-        for q, delta, correction in zip(group, offsets[0], moved, strict=True):
-            far = ~near[0]
+        seen = look(group.mean(0)[None], field)
+        offsets, expansion = group - group.mean(0), seen.expansion
+        far = torch.ones(keys.shape[:2], dtype=torch.bool)
+        far.view(-1)[seen.met[0]] = False
+        moved = value_correction(offsets[None], expansion, one.blocks)[0].norm(dim=-1)
+        for q, delta, correction in zip(group, offsets, moved, strict=True):
             g = ((delta @ one.blocks.axes).square() @ one.blocks.variances.T / 2).clamp_max(1)
             first = expansion.log_weights[0] + expansion.means[0, :, : laws.D] @ delta
-            used = torch.where(far, (first + g).exp(), (keys @ q).exp().sum(1))
-            w = far * used / (used.sum() + (own_keys @ q).exp().sum())
-            R = (keys @ delta).amax(1) - (keys @ delta).amin(1)
+            used = (first + g).exp()
+            met = ((keys @ q).exp() * ~far).sum() + (own_keys @ q).exp().sum()
+            w = used / (used.sum() + met)
+            along = keys @ delta
+            R = along.masked_fill(~far, -torch.inf).amax(1) - along.masked_fill(
+                ~far, torch.inf
+            ).amin(1)
+            R = R.clamp_min(0)
             rho = torch.stack([-g, R**2 / 8 - g]).exp()
             E, F = (w * (rho - 1).abs().amax(0)).sum(), (w * (1 - rho[0])).sum()
             inside = width(values) * (R / 4).tanh() + correction
             slots.append(width(everything) * (E / (1 - F)).clamp_max(1) + (w * inside).sum())
-    wanted = torch.stack(slots)[places[0]]
+    head = Head(scaled[0], key[0, 0], value[0, 0], Sizes(4, 3, 2))
+    wanted = torch.stack(slots)[one.plan.places] + misses(head, one).mean(0).norm()
     torch.testing.assert_close(SMALL.certificate(query, key, value)[0, 0], wanted)
 
 

@@ -3,122 +3,125 @@ import torch
 
 from attention.test_multipole import clustered, error
 from unabridged.attention.multipole import Multipole
-from unabridged.attention.multipole_choice import blocks_needed, choose, estimate, evaluations
-from unabridged.attention.multipole_plan import Sizes, make_plan
-from unabridged.attention.multipole_tree import (
-    block_count,
-    coordinates,
-    group_count,
-    rows,
-    tree_order,
+from unabridged.attention.multipole.choice import (
+    Choice,
+    choose,
+    evaluations,
+    finest,
+    misses,
+    price,
+    trial,
 )
+from unabridged.attention.multipole.plan import Head, Sizes
+from unabridged.attention.multipole.survey import survey
+
+SIZES = Sizes(group=8, block=8, shared=4)
 
 
-def plan_of(seed=0, length=601, block=8, group=8):
-    return make_plan(*(part[0] for part in clustered(seed, length)), Sizes(block, group, 4))
+def head_of(seed=0, length=601, sizes=SIZES):
+    return Head(*(part[0, 0] for part in clustered(seed, length)), sizes)
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 5, 7, 12, 28])
-def test_leaves_of_a_tree_hold_every_point_once(blocks):
-    points = torch.randn(3, 11 * blocks, 5, generator=torch.Generator().manual_seed(0))
-    order = tree_order(points, blocks)
-    assert torch.equal(order.sort(dim=-1).values, torch.arange(11 * blocks).expand(3, -1))
+def choices(attention, query, key, value):
+    return attention.choices(query[0] * query.shape[-1] ** -0.5, key[0], value[0])
 
 
-def test_leaves_are_tighter_than_runs_of_points():
-    points = torch.randn(2, 512, 3, generator=torch.Generator().manual_seed(1))
-    leaves = rows(points, tree_order(points, 64)).view(2, 64, 8, 3)
-    runs = points.view(2, 64, 8, 3)
-    assert leaves.var(2).mean() < 0.2 * runs.var(2).mean()
-
-
-@pytest.mark.parametrize("points", [1, 7, 64, 97, 1009, 4099])
-@pytest.mark.parametrize("size", [1, 5, 64])
-def test_blocks_hold_at_least_and_groups_at_most_the_size(points, size):
-    blocks, groups = block_count(points, at_least=size), group_count(points, at_most=size)
-    assert points // blocks >= min(size, points)
-    assert -(-points // groups) <= size
-
-
-def test_coordinates_measure_keys_as_queries_see_them():
-    generator = torch.Generator().manual_seed(2)
-    query, key = (torch.randn(1, n, 5, generator=generator).double() for n in (41, 23))
-    query = query * torch.tensor([3.0, 1.0, 1.0, 0.3, 0.1])
-    seen = coordinates(key, query)[0]
-    difference = key[0, :1] - key[0]
-    logits = (query[0] @ difference.T).square().mean(0)
-    torch.testing.assert_close((seen[:1] - seen).square().sum(1), logits)
-
-
-def test_every_query_stands_in_one_slot_and_every_key_in_one_place():
-    query, key, value = (part[0] for part in clustered(3, 211))
-    plan = make_plan(query, key, value, Sizes(8, 8, 4))
-    for h, head in enumerate(plan.heads):
-        assert torch.equal(head.groups.flatten(0, 1)[plan.places[h]], query[h])
-        found = torch.cat([head.pairs.flatten(0, 1), head.shared])
-        wanted = torch.cat([key[h], value[h]], dim=-1)
-        assert torch.equal(found[found[:, 0].argsort()], wanted[wanted[:, 0].argsort()])
+def settings(**options):
+    return Multipole(block=8, group=8, shared=4, short=0, **options)
 
 
 def test_less_tolerance_takes_more_keys_and_errs_less():
     heads = clustered(4, 601)
-    loose, strict = (
-        Multipole(tolerance=t, block=8, group=8, shared=4, short=0) for t in (0.3, 0.01)
-    )
-    assert 0 < error(strict, *heads) < 0.5 * error(loose, *heads) < 0.05
-    costs = [[one.cost for one in m.choices(*(x[0] for x in heads))[0]] for m in (loose, strict)]
-    assert all(more >= less for less, more in zip(*costs, strict=True))
+    loose, strict = (settings(tolerance=t) for t in (0.3, 0.03))
+    assert 0 < error(strict, *heads) < 0.5 * error(loose, *heads) < 0.2
+    costs = [[one.cost for one in choices(m, *heads)] for m in (loose, strict)]
+    assert all(more > less for less, more in zip(*costs, strict=True))
 
 
 def test_tolerance_zero_is_exact():
     heads = clustered(5, 211)
-    assert error(Multipole(tolerance=0.0, block=8, group=8, short=0), *heads) < 1e-12
+    assert error(settings(tolerance=0.0), *heads) < 1e-12
+    assert choices(settings(tolerance=0.0), *heads) == [None, None]
 
 
-def test_what_is_expected_falls_to_zero_and_lies_above_the_error():
-    heads = clustered(6, 601)
-    for plan in plan_of(6).heads:
-        expected = estimate(plan, plan.blocks())
-        assert (expected.diff() <= 0).all()
-        assert expected[-1] == 0
-        assert len(expected) == len(plan.pairs) + 1
-    for near in (8, 64):
-        attention = Multipole(near=near, block=8, group=8, shared=4, short=0)
-        blocks = -(-near // plan.pairs.shape[1])
-        assert error(attention, *heads) < expected[blocks]
+@pytest.mark.parametrize("tolerance", [0.02, 0.05, 0.2])
+def test_a_choice_errs_at_most_its_tolerance_at_sampled_queries_and_little_more_elsewhere(
+    tolerance,
+):
+    heads = clustered(6, 2003)
+    for h, chosen in enumerate(settings(tolerance=tolerance).choices(*(x[0] for x in heads))):
+        assert chosen.error <= tolerance
+        one = [part[:, h : h + 1] for part in heads]
+        assert error(settings(tolerance=tolerance), *one) < 1.5 * tolerance
 
 
-def test_a_coarser_plan_joins_neighbours():
-    head = plan_of(7).heads[0]
-    coarse = head.coarser(2)
-    assert torch.equal(coarse.pairs.flatten(0, 1), head.pairs.flatten(0, 1))
-    assert coarse.groups.shape[1] == 2 * head.groups.shape[1]
-    assert head.coarser(10**6) is None
+def test_a_trial_errs_as_the_whole_head_does_at_the_same_queries():
+    head = head_of(7)
+    query, key, value = (part[:, :1] for part in clustered(7, 601))
+    attention = settings(near=24)
+    exact = Multipole(near="all")(query, key, value, scale=1.0)[0, 0]
+    off = (exact - attention(query, key, value, scale=1.0)[0, 0])[head.sample]
+    found = misses(head, finest(head, 24))
+    torch.testing.assert_close(off, found - found.mean(0), rtol=1e-9, atol=1e-9)
+    wanted = found.norm() / exact[head.sample].norm()
+    assert trial(head, finest(head, 24)).error == pytest.approx(float(wanted))
 
 
-def test_the_cheapest_level_within_the_tolerance_is_chosen():
-    for head in plan_of(8).heads:
-        chosen = choose(head, tolerance=0.2, levels=3)
-        assert chosen.expected <= 0.2
-        for level in range(3):
-            plan = head.coarser(2**level)
-            if plan is not None and chosen.near < len(chosen.plan.pairs):
-                near = blocks_needed(estimate(plan, plan.blocks()), 0.2)
-                assert chosen.cost <= evaluations(plan, near)
+def test_what_is_hidden_falls_to_zero_and_is_proportional_to_the_error_nearly():
+    head = head_of(8, 1201)
+    seen = survey(head)
+    for blocks in head.blocks[-2:]:
+        hidden = seen.hidden(blocks)
+        assert (hidden.diff() <= 0).all()
+        assert hidden[-1] == 0
+        assert len(hidden) == seen.plan.keys + 1
+        ratios = [
+            trial(head, Choice.of(seen.plan.in_blocks(blocks), near)).error / float(hidden[near])
+            for near in (0, 32, 128)
+        ]
+        assert max(ratios) < 3 * min(ratios)
 
 
-def test_evaluations_count_multiplications():
-    head = plan_of(9).heads[0]
-    (groups, group, width), (blocks, size, both) = head.groups.shape, head.pairs.shape
-    per_group = blocks * size * (width + both) + blocks * width * (both - width)
-    per_query = 3 * size * both + len(head.shared) * both + blocks * (width + both)
-    assert evaluations(head, 3) == pytest.approx((per_group / group + per_query) / both)
-    assert groups > 1
-    assert evaluations(head, blocks) == blocks * size + len(head.shared)
+def test_what_is_hidden_is_the_sum_over_far_keys_written_out():
+    head = head_of(9, 211)
+    seen = survey(head)
+    plan = seen.plan
+    delta = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
+    keys = plan.pairs[..., : plan.width]
+    spread = ((keys - keys.mean(1, keepdim=True)).flatten(0, 1) @ delta.T).square().mean(1)
+    each = (seen.shares * spread).sort(dim=-1).values
+    wanted = each[:, : plan.keys - 10].sum(1).clamp_max(1).square().mean().sqrt()
+    torch.testing.assert_close(seen.hidden(len(plan.pairs))[10], wanted)
+
+
+def test_smooth_heads_take_few_groups_and_peaked_ones_near_keys():
+    sizes = Sizes(group=None, block=None, shared=32)
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 2003, 5, generator=generator).double()
+    smooth, peaked = (
+        choose(Head(size * query, key, value, sizes), tolerance=0.05) for size in (0.05, 1.0)
+    )
+    assert smooth.near == 0
+    assert len(smooth.plan.groups) < 20
+    assert peaked.near > 0
+    assert price(peaked.plan, peaked.near) > 5 * price(smooth.plan, smooth.near)
 
 
 def test_a_head_that_would_save_little_is_exact():
-    for head in plan_of(10).heads:
-        chosen = choose(head, tolerance=1e-6, levels=3)
-        assert chosen.near == len(chosen.plan.pairs)
-        assert chosen.expected == 0
+    for size in (1.0, 0.3):
+        query, key, value = (part[0, 0] for part in clustered(11, 211))
+        assert choose(Head(size * query, key, value, SIZES), tolerance=1e-7) is None
+
+
+def test_evaluations_count_multiplications():
+    plan = finest(head_of(12), 24).plan
+    (groups, group, width), (blocks, size, both) = plan.groups.shape, plan.pairs.shape
+    per_group = blocks * size * (width + both) + blocks * width * (both - width)
+    per_query = 24 * both + len(plan.shared) * both + blocks * (width + both)
+    assert evaluations(plan, 24) == pytest.approx((per_group / group + per_query) / both)
+    assert groups > 1
+
+
+def test_the_finest_plan_has_no_more_near_keys_than_there_are():
+    found = finest(head_of(13), 10**6)
+    assert found.near == found.plan.keys

@@ -19,7 +19,7 @@ from unabridged.attention.dispatch import Auto
 from unabridged.attention.exact import Exact
 from unabridged.attention.favor import Favor
 from unabridged.attention.multipole import Multipole
-from unabridged.attention.multipole_receipts import far_and_met
+from unabridged.attention.multipole.receipts import far_and_met
 from unabridged.attention.protocol import Attention
 from unabridged.attention.sampling import relative_error, sampled_rows
 

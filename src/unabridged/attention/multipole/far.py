@@ -1,8 +1,9 @@
 """What blocks of keys contribute to a group of queries, without looking at their keys one by one.
 
-Around the centre q̄ of a group a query is q = q̄ + δ. Of every block c the softmax at q̄ is computed
-exactly: its log-sum κ_c, its mean key m_c, its mean value v_c. To first order in δ the block then
-weighs exp(κ_c + δ·m_c). To second order a Gaussian does what is missing:
+Around the centre q̄ of a group a query is q = q̄ + δ. Of every block c the softmax at q̄ over those
+keys that the group does not meet one by one is computed exactly: its log-sum κ_c, its mean key m_c,
+its mean value v_c. To first order in δ the block then weighs exp(κ_c + δ·m_c). To second order a
+Gaussian does what is missing:
 
     log-weight of the far part   log Σ_c exp(κ_c + δ·m_c + Σ_i s_ci x_i² / 2)
     value of the far part        Σ_c w_c v_c / Σ_c w_c + Ḡᵀ δ
@@ -10,7 +11,7 @@ weighs exp(κ_c + δ·m_c). To second order a Gaussian does what is missing:
 Here x are the coordinates of δ in one basis for the whole head, that in which the offsets are
 white and the covariance of keys inside blocks is diagonal on average; s_ci is the variance of the
 keys of block c along axis i, so that Σ_i s_ci x_i² stands for δᵀ S_c δ. Ḡ is the covariance of keys
-and values inside blocks, averaged over the far blocks at their weights at q̄.
+and values inside blocks, averaged over the blocks at their weights at q̄.
 
 Axes, all of one head: A groups of queries, T queries of a group, C blocks, B keys of a block,
 D width of a key, Dv width of a value, E = D + Dv.
@@ -23,16 +24,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unabridged.attention.multipole_near import Part
+from unabridged.attention.multipole.near import Part
 
 __all__ = [
     "Blocks",
     "Expansion",
+    "centre_logits",
     "expand",
     "far_logits",
-    "indicator",
+    "far_part",
     "make_blocks",
-    "mix",
     "second_order",
     "value_correction",
 ]
@@ -51,17 +52,27 @@ class Blocks:
         axes: (D, D), x = δ @ axes.
         variances: (C, D), s, of the keys inside each block along the axes.
         covariances: (C, D·Dv), of keys and values inside each block.
+        white: (D, D), the second moment of all offsets δ.
     """
 
     pairs: Tensor
     axes: Tensor
     variances: Tensor
     covariances: Tensor
+    white: Tensor
 
     @property
     def width(self) -> int:
         """D."""
         return self.axes.shape[-1]
+
+    @torch.no_grad()
+    def hidden(self) -> Tensor:
+        """(C·B): log E(δ·(k - m))² over all offsets, what a block hides of each of its keys."""
+        keys = self.pairs[..., : self.width]
+        apart = keys - keys.mean(1, keepdim=True)
+        spread: Tensor = ((apart @ self.white) * apart).sum(-1)
+        return spread.clamp_min_(0).log_().flatten()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,62 +87,53 @@ def make_blocks(pairs: Tensor, groups: Tensor) -> Blocks:
     """Moments of blocks (C, B, E), along axes that suit groups of queries (A, T, D)."""
     width, size = groups.shape[-1], pairs.shape[1]
     keys, means = pairs[..., :width], pairs.mean(1)
-    products = keys.transpose(1, 2) @ pairs / size
+    products = keys.mT @ pairs / size
     moments = products - means[:, :width, None] * means[:, None]  # (C, D, E)
     offsets = (groups - groups.mean(1, keepdim=True)).detach().flatten(0, 1)
-    inside = moments[..., :width]
-    axes, duals = _joint_axes(_second(offsets), inside.detach().mean(0))
+    white, inside = _second(offsets), moments[..., :width]
+    axes, duals = _joint_axes(white, inside.detach().mean(0))
     variances = ((inside @ duals) * duals).sum(1)
-    return Blocks(pairs, axes, variances, moments[..., width:].flatten(1))
+    return Blocks(pairs, axes, variances, moments[..., width:].flatten(1), white)
 
 
-def expand(centres: Tensor, blocks: Blocks) -> Expansion:
-    """The exact softmax of every block at every centre (A, D)."""
-    count, size = blocks.pairs.shape[:2]
-    keys = blocks.pairs[..., : blocks.width].reshape(count * size, -1)
-    logits = (keys @ centres.T).view(count, size, -1)  # (C, B, A)
-    top = logits.amax(1, keepdim=True).detach()
-    weights = logits.sub_(top).exp_()
-    total = weights.sum(1)  # (C, A), at least 1, the block's own largest term
-    means = (weights.transpose(1, 2) @ blocks.pairs) / total[..., None]  # (C, A, E)
-    # Copied into the order of the groups: the products with them are over C for every group.
-    return Expansion((total.log() + top[:, 0]).T.contiguous(), means.transpose(0, 1).contiguous())
+def centre_logits(centres: Tensor, blocks: Blocks) -> Tensor:
+    """(A, C·B): the products of centres (A, D) and all keys of the blocks."""
+    return centres @ blocks.pairs[..., : blocks.width].flatten(0, 1).T
 
 
-def indicator(shares: Tensor, offsets: Tensor, blocks: Blocks) -> Tensor:
-    """How much of a group's output hangs on what a block hides, (A, C).
+def expand(logits: Tensor, blocks: Blocks) -> Expansion:
+    """The exact softmax of every block at every centre.
 
-    The block's share of the softmax at the centre (A, C) times the variance of δ·k inside it.
+    Args:
+        logits: (A, C·B), minus infinity at keys that are left out; overwritten.
+        blocks: where the keys are.
     """
-    spread = (offsets @ blocks.axes).square().mean(1)  # (A, D)
-    return shares * (spread @ blocks.variances.T)
+    logits = logits.view(len(logits), *blocks.pairs.shape[:2])
+    info = torch.finfo(logits.dtype)
+    top = logits.detach().amax(-1, keepdim=True).clamp_min(info.min / 2)
+    weights = logits.sub_(top).exp_()
+    total = weights.sum(-1).clamp_min(info.tiny)  # (A, C), at least 1 where a key is left
+    means = (weights.transpose(0, 1) @ blocks.pairs) / total.T[..., None]  # (C, A, E)
+    # Copied into the order of the groups: the products with them are over C for every group.
+    return Expansion(total.log() + top[..., 0], means.transpose(0, 1).contiguous())
 
 
-def mix(
-    offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks, exact: list[Part]
-) -> Tensor:
-    """Values (A, T, Dv) of one softmax over blocks that stay far and parts that are exact.
+def far_part(offsets: Tensor, expansion: Expansion, blocks: Blocks) -> Part:
+    """Values (A, T, Dv) of one softmax over the blocks, and its log-weights (A, T).
 
     Args:
         offsets: δ, (A, T, D).
         expansion: of all blocks.
-        near: (A, C), True at blocks that are in the exact parts.
         blocks: where the moments are.
-        exact: values (A, T, Dv) and log-weights (A, T) of what was attended to exactly.
     """
-    logits = far_logits(offsets, expansion, near, blocks)
-    correction = value_correction(offsets, expansion, near, blocks)
-
+    logits = far_logits(offsets, expansion, blocks)
+    correction = value_correction(offsets, expansion, blocks)
     # Not torch's softmax: over rows this short it takes four times as long as these passes.
-    top = torch.stack([logits.amax(-1), *(weight for _, weight in exact)]).amax(0).detach()
-    weights = logits.sub_(top[..., None]).exp_()  # (A, T, C)
+    top = logits.detach().amax(-1, keepdim=True)
+    weights = logits.sub_(top).exp_()  # (A, T, C)
     total = weights.sum(-1, keepdim=True)
-    mixed = torch.baddbmm(total * correction, weights, expansion.means[..., blocks.width :])
-    for values, weight in exact:
-        share = (weight - top).exp()[..., None]
-        mixed = mixed + share * values
-        total = total + share
-    return mixed / total
+    mixed = (weights @ expansion.means[..., blocks.width :]) / total
+    return mixed + correction, (total.log() + top)[..., 0]
 
 
 def second_order(offsets: Tensor, blocks: Blocks) -> Tensor:
@@ -141,20 +143,16 @@ def second_order(offsets: Tensor, blocks: Blocks) -> Tensor:
     return terms.clamp_max_(_LARGEST_CORRECTION).view(*offsets.shape[:2], -1)
 
 
-def far_logits(offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks) -> Tensor:
-    """Log-weights (A, T, C) of the blocks; next to nothing where they are near."""
-    logits = second_order(offsets, blocks).add_(_far_only(expansion, near)[:, None])
-    return logits.baddbmm_(offsets, expansion.means[..., : blocks.width].transpose(1, 2))
+def far_logits(offsets: Tensor, expansion: Expansion, blocks: Blocks) -> Tensor:
+    """Log-weights (A, T, C) of the blocks."""
+    logits = second_order(offsets, blocks).add_(expansion.log_weights[:, None])
+    return logits.baddbmm_(offsets, expansion.means[..., : blocks.width].mT)
 
 
-def value_correction(offsets: Tensor, expansion: Expansion, near: Tensor, blocks: Blocks) -> Tensor:
+def value_correction(offsets: Tensor, expansion: Expansion, blocks: Blocks) -> Tensor:
     """Ḡᵀ δ, (A, T, Dv)."""
-    average = _far_only(expansion, near).softmax(-1) @ blocks.covariances
+    average = expansion.log_weights.softmax(-1) @ blocks.covariances
     return offsets @ average.view(len(offsets), blocks.width, -1)
-
-
-def _far_only(expansion: Expansion, near: Tensor) -> Tensor:
-    return expansion.log_weights.masked_fill(near, torch.finfo(expansion.means.dtype).min / 2)
 
 
 def _second(points: Tensor) -> Tensor:

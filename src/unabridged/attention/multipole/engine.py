@@ -1,16 +1,18 @@
 """Attention of pretrained weights without training: near keys exactly, far ones by moments.
 
-Nothing is trained and nothing is random. Keys stand in a balanced tree of blocks, queries in a
-tree of groups; a group attends exactly to the blocks where its own spread matters most and to the
-keys that matter to everybody, and to all other blocks through their exact softmax at the group's
-centre, expanded to second order (see `multipole_far`).
+Nothing is trained. Keys stand in a balanced tree of blocks, queries in a tree of groups; a group
+meets one by one the keys of which its expansion would hide most, and all others through the exact
+softmax of their blocks at the group's centre, expanded to second order (see `far`). How many groups
+and blocks there are and how many keys are met is settled for each head by trying it on some of its
+queries, whose exact attention is computed (see `choice`); what they are off on average is taken
+away from all rows.
 
-Axes: B batch, H heads, Nq queries, Nk keys, D width of a head, Dv width of a value, G some heads,
-A groups of queries, T queries of a group, C blocks of keys.
+Axes: B batch, H heads, Nq queries, Nk keys, D width of a head, Dv width of a value.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,12 +20,12 @@ import torch
 from torch import Tensor
 
 from unabridged.attention.arguments import checked_scale
+from unabridged.attention.each_head import each_head
 from unabridged.attention.exact import Exact
-from unabridged.attention.multipole_certificate import certify
-from unabridged.attention.multipole_choice import Choice, choose
-from unabridged.attention.multipole_head import mix_head
-from unabridged.attention.multipole_plan import HeadPlan, Sizes, make_plan
-from unabridged.attention.multipole_tree import rows
+from unabridged.attention.multipole.certificate import certify
+from unabridged.attention.multipole.choice import Choice, choose, finest
+from unabridged.attention.multipole.head import Field, mix_groups
+from unabridged.attention.multipole.plan import Head, Sizes
 
 __all__ = ["Multipole"]
 
@@ -34,17 +36,15 @@ class Multipole:
 
     Laws: constant values come back as they are; each coordinate of an output lies between the
     extremes of that coordinate over the values; a vector added to all keys, a change of basis, and
-    the order of keys change nothing; `near="all"` is exact.
+    the order of keys change nothing; with as many near keys as there are it is exact.
 
     Attributes:
-        near: how many keys of near blocks a group of queries attends to exactly: "auto" for as many
-            as the head needs, a number for that many in every head, "all" for every key.
-        tolerance: with near="auto", the error that a head is expected to make at most, by an
-            estimate that lies some times above the error itself.
-        block: keys of a block, at least; blocks hold the same number each.
-        group: queries of a group, at most.
-        levels: with near="auto", how many sizes of blocks and groups a head may choose from, each
-            twice the one before; what errs little anyway takes the coarser ones.
+        near: how many keys a group of queries meets one by one: "auto" for as many as the head
+            needs, a number for that many in every head, "all" for exact attention.
+        tolerance: with near="auto", what a head may err, |O' - O| / |O| measured at 64 queries.
+        group: queries of a group, at most; None for half the root of the number of keys.
+        block: keys of a block, at least; None for those of four groups. With near="auto" heads
+            take larger groups and blocks where these are good enough.
         shared: keys that every query attends to exactly, those with the largest weights.
         short: a text of at most so many keys is attended to exactly, where that is faster too.
 
@@ -55,10 +55,9 @@ class Multipole:
     """
 
     near: int | Literal["auto", "all"] = "auto"
-    tolerance: float = 0.15
-    block: int = 64
-    group: int = 64
-    levels: int = 3
+    tolerance: float = 0.05
+    group: int | None = None
+    block: int | None = None
     shared: int = 32
     short: int = 1024
 
@@ -71,12 +70,13 @@ class Multipole:
         if not 0 <= self.tolerance < float("inf"):
             raise ValueError(
                 f"Multipole: tolerance is {self.tolerance}; it must be a number from 0 on, "
-                "so pass 0.15."
+                "so pass 0.05."
             )
-        for name, least in (("block", 1), ("group", 1), ("levels", 1), ("shared", 1), ("short", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("block", 1), ("group", 1), ("shared", 1), ("short", 0)):
+            number = getattr(self, name)
+            if number is not None and number < least:
                 raise ValueError(
-                    f"Multipole: {name} is {getattr(self, name)}; it must be at least {least}, "
+                    f"Multipole: {name} is {number}; it must be at least {least}, "
                     f"so pass {type(self).__dataclass_fields__[name].default}."
                 )
 
@@ -102,7 +102,7 @@ class Multipole:
         """
         if causal:
             raise ValueError(
-                "Multipole: causal is True, and a block of near keys mixes keys from all places, "
+                "Multipole: causal is True, and a block of far keys mixes keys from all places, "
                 "past and future; use Exact or Favor where the future must not be seen."
             )
         factor = checked_scale(
@@ -119,7 +119,7 @@ class Multipole:
 
     def _is_short(self, key: Tensor, key_mask: Tensor | None) -> bool:
         real = key.shape[2] if key_mask is None else int(key_mask.sum(-1).max())
-        return real <= self.short
+        return real <= self.short or self.near == "all"
 
     def _masked(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         """One text (H, Nq, ·) whose masked keys are left out."""
@@ -137,14 +137,20 @@ class Multipole:
         """One text without padding, (H, Nq, D), (H, Nk, D), (H, Nk, Dv) to (H, Nq, Dv)."""
         if key.shape[1] <= self.short:
             return Exact()(query[None], key[None], value[None], scale=1.0)[0]
-        dtype = _wide(query)
-        wide = query.to(dtype), key.to(dtype), value.to(dtype)
-        chosen, places = self.choices(*wide)
-        slots = torch.stack(
-            [mix_head(one.plan, one.blocks, one.near, query.dtype) for one in chosen]
-        )
-        low, high = wide[2].amin(1, keepdim=True), wide[2].amax(1, keepdim=True)
-        return rows(slots, places).clamp(low, high).to(query.dtype)
+        return torch.stack(each_head(self._mix_head, query, key, value))
+
+    def _mix_head(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(Nq, Dv)."""
+        head = self._head(query, key, value)
+        found = self._choose(head)
+        if found is None:
+            return Exact()(query[None, None], key[None, None], value[None, None], scale=1.0)[0, 0]
+        field = Field.of(found.plan, found.blocks, found.near, query.dtype)
+        mixed = mix_groups(found.plan.groups, field).flatten(0, 1)[found.plan.places]
+        # Errors of single rows average out over a text, their mean does not: it is taken away.
+        mixed = mixed + (head.exact - mixed.detach()[head.sample]).mean(0)
+        values = head.pairs[:, query.shape[-1] :].detach()
+        return mixed.clamp(values.amin(0), values.amax(0)).to(query.dtype)
 
     @torch.no_grad()
     def certificate(
@@ -152,10 +158,10 @@ class Multipole:
     ) -> Tensor:
         """For every row a bound (B, H, Nq) on its Euclidean distance from the exact row.
 
-        It holds whatever the keys are, up to rounding; see `multipole_certificate`. What it costs
-        is about a third of exact attention, so it is for proofs, not for every pass, and it lies
-        far above the error itself where far blocks have much weight: 0 says exact, a small
-        number says good, a large one says nothing.
+        It holds whatever the keys are, up to rounding; see `certificate`. What it costs is about
+        a third of exact attention, so it is for proofs, not for every pass, and it lies far above
+        the error itself where far blocks have much weight: 0 says exact, a small number says good,
+        a large one says nothing.
 
         Args:
             query: (B, H, Nq, D).
@@ -168,33 +174,38 @@ class Multipole:
             TypeError: dtypes differ.
         """
         factor = checked_scale(query, key, value, key_mask=None, scale=scale, caller="certificate")
-        if key.shape[2] <= self.short:
+        if self._is_short(key, None):
             return query.new_zeros(query.shape[:3])
-        bounds = []
-        for text in zip(query * factor, key, value, strict=True):
-            chosen, places = self.choices(*(part.to(_wide(query)) for part in text))
-            bounds.append(torch.stack([certify(one) for one in chosen]).gather(1, places))
-        return torch.stack(bounds)
+        return torch.stack(
+            [
+                torch.stack(each_head(self._certify_head, *text))
+                for text in zip(query * factor, key, value, strict=True)
+            ]
+        )
 
-    def choices(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[list[Choice], Tensor]:
-        """What is done with every head of one text, and where each query stands (H, Nq).
+    def _certify_head(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(Nq,)."""
+        head = self._head(query, key, value)
+        found = self._choose(head)
+        return query.new_zeros(len(query)) if found is None else certify(head, found)
+
+    def choices(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Choice | None]:
+        """What is done with every head of one text; None where it is exact attention.
 
         Args:
             query: (H, Nq, D), already scaled.
             key: (H, Nk, D).
             value: (H, Nk, Dv).
         """
-        plan = make_plan(query, key, value, Sizes(self.block, self.group, self.shared))
-        return [self._choose(head) for head in plan.heads], plan.places
+        return each_head(lambda *head: self._choose(self._head(*head)), query, key, value)
 
-    def _choose(self, plan: HeadPlan) -> Choice:
+    def _head(self, query: Tensor, key: Tensor, value: Tensor) -> Head:
+        """Half precisions are only stored: moments are computed in a wider one."""
+        wide = torch.float64 if query.dtype == torch.float64 else torch.float32
+        sizes = Sizes(self.group, self.block, self.shared)
+        return Head(query.to(wide), key.to(wide), value.to(wide), sizes)
+
+    def _choose(self, head: Head) -> Choice | None:
         if self.near == "auto":
-            return choose(plan, tolerance=self.tolerance, levels=self.levels)
-        count, size = plan.pairs.shape[:2]
-        near = count if self.near == "all" else min(count, -(-self.near // size))
-        return Choice(plan, plan.blocks(), near, float("nan"))
-
-
-def _wide(query: Tensor) -> torch.dtype:
-    """What moments are computed in: half precisions are only stored."""
-    return torch.float64 if query.dtype == torch.float64 else torch.float32
+            return choose(head, tolerance=self.tolerance)
+        return None if self.near == "all" else finest(head, self.near)

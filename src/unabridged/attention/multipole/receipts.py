@@ -9,10 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unabridged.attention.multipole import Multipole
-from unabridged.attention.multipole_choice import Choice
-from unabridged.attention.multipole_far import expand, indicator
-from unabridged.attention.multipole_head import shares
+from unabridged.attention.multipole.choice import Choice
+from unabridged.attention.multipole.engine import Multipole
+from unabridged.attention.multipole.head import Field, look
 
 __all__ = ["far_and_met"]
 
@@ -23,9 +22,9 @@ def far_and_met(
 ) -> list[tuple[float, float]]:
     """For each head of one text its far mass, and its share of key evaluations.
 
-    Far mass is the share of the softmax that lies in blocks which were not near, exactly computed
-    for the centre of each group of queries and averaged over groups. The share is that
-    of `multipole_choice.evaluations` over all keys.
+    Far mass is the share of the softmax on keys that were not met one by one, exactly computed for
+    the centre of each group of queries and averaged over groups. The share is that of
+    `choice.evaluations` over all keys.
 
     Args:
         multipole: the settings.
@@ -45,13 +44,16 @@ def far_and_met(
     keys = key.shape[1]
     if keys <= multipole.short or multipole.near == "all":
         return [(0.0, 1.0)] * len(query)
-    chosen, _ = multipole.choices(scale * query.float(), key.float(), value.float())
-    return [(_far_mass(one), min(1.0, one.cost / keys)) for one in chosen]
+    chosen = multipole.choices(scale * query.float(), key.float(), value.float())
+    return [
+        (0.0, 1.0) if one is None else (_far_mass(one), min(1.0, one.cost / keys)) for one in chosen
+    ]
 
 
 def _far_mass(one: Choice) -> float:
-    groups = one.plan.groups
-    centres = groups.mean(1)
-    seen = shares(centres, expand(centres, one.blocks), one.plan.shared)
-    near = indicator(seen, groups - centres[:, None], one.blocks).topk(one.near).indices
-    return float((seen.sum(-1) - seen.gather(-1, near).sum(-1)).clamp_min(0).mean())
+    centres, shared = one.plan.groups.mean(1), one.plan.shared
+    field = Field.of(one.plan, one.blocks, one.near, shared.dtype)
+    far = look(centres, field).expansion.log_weights.logsumexp(-1)
+    every = (centres @ field.pairs[:, : one.plan.width].T).logsumexp(-1)
+    alone = (centres @ shared[:, : one.plan.width].T).logsumexp(-1)
+    return float((far - torch.logaddexp(every, alone)).exp().mean())

@@ -1,0 +1,65 @@
+"""What the far part of a head would hide, for every size of blocks and number of near keys at once.
+
+A block hides of a key its share of the softmax times the mean square of δ·(k - m), m the mean key
+of the block. Summed over the keys that are not met, this is proportional to the error, nearly, with
+a factor that is a head's own: so one trial tells what all others would say.
+
+Axes, all of one head: R sampled queries, C blocks, B keys of a block, D width of a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unabridged.attention.multipole.plan import Head, Plan
+
+__all__ = ["Survey", "survey"]
+
+_ROWS = 8
+"""Sampled queries whose shares are looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The finest groups of a head, and keys as they see them.
+
+    Attributes:
+        plan: the finest groups and blocks.
+        shares: (R, C·B), of the softmax at the centres of some groups.
+        seen: (C, B, D), keys in coordinates where the squared distance of two is the mean square
+            of δ·(k - k') over all offsets δ.
+    """
+
+    plan: Plan
+    shares: Tensor
+    seen: Tensor
+
+    def hidden(self, blocks: int) -> Tensor:
+        """(C·B + 1): for every number of near keys, what is hidden with so many blocks.
+
+        The root mean square over rows of the sum over the keys that stay far, no row counting more
+        than 1.
+        """
+        seen = self.seen.view(blocks, -1, self.seen.shape[-1])
+        spread = (seen - seen.mean(1, keepdim=True)).square_().sum(-1).flatten()
+        each = np.sort((self.shares * spread).cpu().numpy(), axis=-1)
+        tails = torch.from_numpy(np.cumsum(each, axis=-1)).clamp_max_(1.0).square_().mean(0).sqrt_()
+        return torch.cat([tails.flip(0), tails.new_zeros(1)])
+
+
+@torch.no_grad()
+def survey(head: Head) -> Survey:
+    """Look at all keys from some of the finest groups."""
+    plan = head.plan(head.groups[-1], head.blocks[-1])
+    centres = plan.groups[plan.groups_of(head.sample[:_ROWS])].mean(1)
+    keys = plan.pairs[..., : plan.width].flatten(0, 1)
+    logits = centres @ torch.cat([keys, plan.shared[:, : plan.width]]).T
+    shares = logits.softmax(-1)[:, : len(keys)]
+    offsets = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(offsets.T @ offsets / len(offsets))
+    seen = keys @ (vectors * values.clamp_min(0).sqrt())
+    return Survey(plan, shares, seen.view(*plan.pairs.shape[:2], -1))
