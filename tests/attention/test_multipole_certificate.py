@@ -55,7 +55,8 @@ def test_a_certificate_equals_the_formula_written_out():
     """One head, one group at a time, ranges and weights over single keys."""
     query, key, value = (part[:1, :1] for part in laws.heads(35, queries=23, keys=37, size=0.3))
     scaled = query[0] * laws.D**-0.5
-    (one,) = SMALL.choices(scaled, key[0], value[0])
+    (decided,) = SMALL.decisions(scaled, key[0], value[0])
+    one = decided.choice
     field = Field.of(one.plan, one.blocks, one.near, torch.float64)
     keys, values = one.plan.pairs.tensor_split([laws.D], dim=-1)
     own_keys, own_values = one.plan.shared.tensor_split([laws.D], dim=-1)

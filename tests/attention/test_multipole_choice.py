@@ -22,8 +22,8 @@ def head_of(seed=0, length=601, sizes=SIZES):
     return Head(*(part[0, 0] for part in clustered(seed, length)), sizes)
 
 
-def choices(attention, query, key, value):
-    return attention.choices(query[0] * query.shape[-1] ** -0.5, key[0], value[0])
+def decisions(attention, query, key, value):
+    return attention.decisions(query[0] * query.shape[-1] ** -0.5, key[0], value[0])
 
 
 def settings(**options):
@@ -34,14 +34,14 @@ def test_less_tolerance_takes_more_keys_and_errs_less():
     heads = clustered(4, 601)
     loose, strict = (settings(tolerance=t) for t in (0.3, 0.03))
     assert 0 < error(strict, *heads) < 0.5 * error(loose, *heads) < 0.2
-    costs = [[one.cost for one in choices(m, *heads)] for m in (loose, strict)]
+    costs = [[one.choice.cost for one in decisions(m, *heads)] for m in (loose, strict)]
     assert all(more > less for less, more in zip(*costs, strict=True))
 
 
 def test_tolerance_zero_is_exact():
     heads = clustered(5, 211)
     assert error(settings(tolerance=0.0), *heads) < 1e-12
-    assert choices(settings(tolerance=0.0), *heads) == [None, None]
+    assert [one.choice for one in decisions(settings(tolerance=0.0), *heads)] == [None, None]
 
 
 @pytest.mark.parametrize("tolerance", [0.02, 0.05, 0.2])
@@ -49,8 +49,8 @@ def test_a_choice_errs_at_most_its_tolerance_at_sampled_queries_and_little_more_
     tolerance,
 ):
     heads = clustered(6, 2003)
-    for h, chosen in enumerate(settings(tolerance=tolerance).choices(*(x[0] for x in heads))):
-        assert chosen.error <= tolerance
+    for h, one in enumerate(settings(tolerance=tolerance).decisions(*(x[0] for x in heads))):
+        assert one.choice.error <= tolerance
         one = [part[:, h : h + 1] for part in heads]
         assert error(settings(tolerance=tolerance), *one) < 1.5 * tolerance
 
@@ -125,3 +125,27 @@ def test_evaluations_count_multiplications():
 def test_the_finest_plan_has_no_more_near_keys_than_there_are():
     found = finest(head_of(13), 10**6)
     assert found.near == found.plan.keys
+
+
+def test_a_decision_counts_what_finding_it_took():
+    query, key, value = (part[:, :1] for part in clustered(14, 601))
+    (given,) = decisions(settings(near=24), query, key, value)
+    assert given.spent == 64
+    assert given.cost == given.choice.cost + 64
+    (found,) = decisions(settings(tolerance=0.05), query, key, value)
+    assert found.spent > 64 + 8
+    (exact,) = decisions(settings(tolerance=0.0), query, key, value)
+    assert exact.cost == 601 + exact.spent
+
+
+def test_a_trial_is_counted_by_the_passes_of_the_groups_that_it_looks_from():
+    head = head_of(15)
+    one = finest(head, 24)
+    before = head.spent
+    trial(head, one)
+    width, (blocks, _, both) = one.plan.width, one.plan.pairs.shape
+    looked_from = len(one.plan.groups_of(head.sample).unique())
+    passes = one.plan.keys * (width + both) + blocks * width * (both - width)
+    rows = len(head.sample) * ((24 + len(one.plan.shared)) * both + blocks * (width + both))
+    wanted = (looked_from * passes + rows) / both / len(head.query)
+    assert head.spent - before == pytest.approx(wanted)

@@ -45,7 +45,7 @@ class HeadReceipt:
             Somewhat below `predicted`, because the sum errs in the same direction.
         far: share of the softmax mass that lies on keys which were not held against a query one by
             one, at the centres of groups of queries; None for another attention than multipole.
-        met: share of key evaluations, a far block counting as one; None likewise.
+        met: key evaluations of a query over all keys, finding the plan included; None likewise.
         chosen: what a dispatcher took for this head, or None.
     """
 

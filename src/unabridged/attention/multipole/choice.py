@@ -21,7 +21,7 @@ from unabridged.attention.multipole.head import Field, look, mix_rows
 from unabridged.attention.multipole.plan import Head, Plan
 from unabridged.attention.multipole.survey import survey
 
-__all__ = ["Choice", "choose", "evaluations", "finest", "misses", "price", "trial"]
+__all__ = ["Choice", "Decision", "choose", "evaluations", "finest", "misses", "price", "trial"]
 
 _FEWEST_GROUPS = 8
 
@@ -69,16 +69,40 @@ class Choice:
         return evaluations(self.plan, self.near)
 
 
-def evaluations(plan: Plan, near: int) -> float:
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """How a head is done, and what that costs.
+
+    Attributes:
+        choice: None for exact attention.
+        keys: Nk, of the head.
+        spent: key evaluations a query that finding the choice took.
+    """
+
+    choice: Choice | None
+    keys: int
+    spent: float
+
+    @property
+    def cost(self) -> float:
+        """Key evaluations a query, all in all; see `evaluations`."""
+        return self.spent + (self.keys if self.choice is None else self.choice.cost)
+
+
+def evaluations(plan: Plan, near: int, *, of_group: float | None = None) -> float:
     """Multiplications a query, in units of what one key costs an exact softmax, D + Dv.
 
     Near and shared keys count 1. A far block costs two products of width D, one of width Dv, and
-    its share of the covariances D·Dv; a centre costs 1 and one more product of width D a key. What
-    finding the plan cost is not in it.
+    its share of the covariances D·Dv; a centre costs 1 and one more product of width D a key.
+
+    Args:
+        plan: of the head.
+        near: keys that each group meets.
+        of_group: how many queries share a centre, on average; None for all of the group.
     """
     width, both = plan.width, plan.pairs.shape[-1]
-    group, blocks = plan.groups.shape[1], len(plan.pairs)
-    far = blocks * (width + both + width * (both - width) / group)
+    group = of_group or plan.groups.shape[1]
+    far = len(plan.pairs) * (width + both + width * (both - width) / group)
     centre = plan.keys * (width + both) / group
     return near + len(plan.shared) + (far + centre) / both
 
@@ -112,11 +136,13 @@ def choose(head: Head, *, tolerance: float) -> Choice | None:
 
 @torch.no_grad()
 def misses(head: Head, choice: Choice) -> Tensor:
-    """O - O' (R, Dv) at the sampled queries."""
+    """O - O' (R, Dv) at the sampled queries; what that costs is noted in the head."""
     field = Field.of(choice.plan, choice.blocks, choice.near, head.query.dtype)
     groups, own = torch.unique(choice.plan.groups_of(head.sample), return_inverse=True)
     centres = choice.plan.groups[groups].mean(1)
     seen = look(centres, field).of(own)
+    sampled = len(own) / len(head.query)
+    head.spent += sampled * evaluations(choice.plan, choice.near, of_group=len(own) / len(groups))
     return head.exact - mix_rows(head.query[head.sample][:, None], centres[own], seen, field)[:, 0]
 
 

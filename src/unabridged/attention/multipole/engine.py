@@ -23,7 +23,7 @@ from unabridged.attention.arguments import checked_scale
 from unabridged.attention.each_head import each_head
 from unabridged.attention.exact import Exact
 from unabridged.attention.multipole.certificate import certify
-from unabridged.attention.multipole.choice import Choice, choose, finest
+from unabridged.attention.multipole.choice import Choice, Decision, choose, finest
 from unabridged.attention.multipole.head import Field, mix_groups
 from unabridged.attention.multipole.plan import Head, Sizes
 
@@ -189,15 +189,19 @@ class Multipole:
         found = self._choose(head)
         return query.new_zeros(len(query)) if found is None else certify(head, found)
 
-    def choices(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Choice | None]:
-        """What is done with every head of one text; None where it is exact attention.
+    def decisions(self, query: Tensor, key: Tensor, value: Tensor) -> Sequence[Decision]:
+        """What is done with every head of one text longer than `short`.
 
         Args:
             query: (H, Nq, D), already scaled.
             key: (H, Nk, D).
             value: (H, Nk, Dv).
         """
-        return each_head(lambda *head: self._choose(self._head(*head)), query, key, value)
+        return each_head(self._decide, query, key, value)
+
+    def _decide(self, query: Tensor, key: Tensor, value: Tensor) -> Decision:
+        head = self._head(query, key, value)
+        return Decision(self._choose(head), len(key), head.spent)
 
     def _head(self, query: Tensor, key: Tensor, value: Tensor) -> Head:
         """Half precisions are only stored: moments are computed in a wider one."""

@@ -90,6 +90,7 @@ class Head:
         pairs: (Nk, E), keys and values side by side.
         sample: (R,), the sampled queries.
         exact: (R, Dv), what exact attention makes of them.
+        spent: key evaluations a query that getting to know the head has taken so far.
         block: keys of a block of the finest plan, at least.
         groups: numbers of groups that can be had, ascending.
         blocks: numbers of blocks that can be had, ascending.
@@ -106,6 +107,7 @@ class Head:
         count, keys = len(query), len(key)
         self.sample = sampled_rows(count, _SAMPLE).to(query.device)
         weights = (query[self.sample] @ key.T).softmax(-1)
+        self.spent = keys * len(self.sample) / count
         self.exact = weights @ value
         points, others = coordinates(query, key - key.mean(0)), coordinates(key, query)
         self._repeated, self._queries = _query_tree(points, sizes.of_group(keys))

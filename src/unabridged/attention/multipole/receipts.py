@@ -24,7 +24,7 @@ def far_and_met(
 
     Far mass is the share of the softmax on keys that were not met one by one, exactly computed for
     the centre of each group of queries and averaged over groups. The share is that of
-    `choice.evaluations` over all keys.
+    `Decision.cost`, finding the plan included, over all keys: above 1 where a head is done exactly.
 
     Args:
         multipole: the settings.
@@ -38,19 +38,19 @@ def far_and_met(
     >>> far_and_met(Multipole(), q, q, q, scale=1.0)
     [(0.0, 1.0)]
     >>> [(far, met)] = far_and_met(small, q, q, q, scale=1.0)
-    >>> 0 < far < 0.5, 0 < met <= 1
+    >>> 0 < far < 0.5, 1 < met  # eight keys are too few for blocks to pay
     (True, True)
     """
     keys = key.shape[1]
     if keys <= multipole.short or multipole.near == "all":
         return [(0.0, 1.0)] * len(query)
-    chosen = multipole.choices(scale * query.float(), key.float(), value.float())
-    return [
-        (0.0, 1.0) if one is None else (_far_mass(one), min(1.0, one.cost / keys)) for one in chosen
-    ]
+    decided = multipole.decisions(scale * query.float(), key.float(), value.float())
+    return [(_far_mass(one.choice), one.cost / keys) for one in decided]
 
 
-def _far_mass(one: Choice) -> float:
+def _far_mass(one: Choice | None) -> float:
+    if one is None:
+        return 0.0
     centres, shared = one.plan.groups.mean(1), one.plan.shared
     field = Field.of(one.plan, one.blocks, one.near, shared.dtype)
     far = look(centres, field).expansion.log_weights.logsumexp(-1)

@@ -58,8 +58,15 @@ def survey(head: Head) -> Survey:
     centres = plan.groups[plan.groups_of(head.sample[:_ROWS])].mean(1)
     keys = plan.pairs[..., : plan.width].flatten(0, 1)
     logits = centres @ torch.cat([keys, plan.shared[:, : plan.width]]).T
+    head.spent += _passes(head, len(centres))
     shares = logits.softmax(-1)[:, : len(keys)]
     offsets = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
     values, vectors = torch.linalg.eigh(offsets.T @ offsets / len(offsets))
     seen = keys @ (vectors * values.clamp_min(0).sqrt())
     return Survey(plan, shares, seen.view(*plan.pairs.shape[:2], -1))
+
+
+def _passes(head: Head, centres: int) -> float:
+    """Key evaluations a query of a pass over the keys, and of the change of their coordinates."""
+    width, both = head.query.shape[-1], head.pairs.shape[-1]
+    return (centres + width) * width / both * len(head.pairs) / len(head.query)
