@@ -29,6 +29,7 @@ from unabridged.attention.favor import Favor
 from unabridged.encoder import LongEncoder, Truncate
 from unabridged.encoder.checkpoint import find_checkpoint
 from unabridged.encoder.loading import load_weights
+from unabridged.encoder.precision import probe_precision
 from unabridged.encoder.registry import set_attention
 from unabridged.encoder.tokens import load_tokenizer
 from unabridged.training.corpus import Batches, Corpus
@@ -56,6 +57,10 @@ def split() -> tuple[list[Page], list[Page]]:
 
 def attention(options: argparse.Namespace) -> Favor:
     return Favor(features=options.features, kind=options.kind, invariances=options.invariances)
+
+
+def precision() -> str:
+    return "bfloat16" if probe_precision().dtype is torch.bfloat16 else "float32"
 
 
 def place_of(options: argparse.Namespace) -> Path:
@@ -107,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
         settings=Settings(
             steps=options.steps,
             schedule=Schedule(peak=options.rate, warmup=0.1),
-            precision="bfloat16",
+            precision=precision(),
             dropout="off",
             look_every=25,
         ),
