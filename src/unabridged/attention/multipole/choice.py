@@ -182,14 +182,15 @@ def _with_near_keys(
     hidden = {blocks: seen.hidden(blocks) for blocks in _block_counts(head, seen.plan)}
     most = max(float(by_near[0]) for by_near in hidden.values())
     factor = foretold / most if most else 1.0
-    best, least = None, 0
+    best, least, failed = None, 0, -1
     for attempt in range(_TRIALS):
         allowed = _AIM * tolerance / factor
         plan, near = min(_guesses(seen.plan, hidden, allowed), key=lambda guess: price(*guess))
         near = min(max(near, least), plan.keys)
-        if price(plan, near) > affordable and not attempt:
-            near = _near_for(affordable / 2, plan)  # where nearly all is hidden, guesses are poor
-        if price(plan, near) > affordable:
+        if price(plan, near) > affordable and best is None:
+            # Where nearly all is hidden, guesses are poor: half of what may be paid, then all.
+            near = _near_for(affordable if attempt else affordable / 2, plan)
+        if price(plan, near) > affordable or near <= failed:
             break
         tried = trial(head, Choice.of(plan, near))
         if tried.error <= tolerance:
@@ -197,6 +198,7 @@ def _with_near_keys(
             if tried.error > _CLOSE * tolerance:
                 break
         else:
+            failed = near
             least = math.ceil(max(near, 16) * min(8.0, (tried.error / (tolerance or 1e-9)) ** 2))
         factor = max(tried.error, 1e-9) / max(float(hidden[len(plan.pairs)][near]), 1e-9)
     return best

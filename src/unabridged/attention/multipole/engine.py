@@ -59,7 +59,7 @@ class Multipole:
     group: int | None = None
     block: int | None = None
     shared: int = 32
-    short: int = 1024
+    short: int = 4096
 
     def __post_init__(self) -> None:
         if self.near not in ("auto", "all") and (not isinstance(self.near, int) or self.near < 1):

@@ -55,7 +55,8 @@ class Survey:
 def survey(head: Head) -> Survey:
     """Look at all keys from some of the finest groups."""
     plan = head.plan(head.groups[-1], head.blocks[-1])
-    centres = plan.groups[plan.groups_of(head.sample[:_ROWS])].mean(1)
+    rows = head.sample[:: max(1, len(head.sample) // _ROWS)]
+    centres = plan.groups[plan.groups_of(rows)].mean(1)
     keys = plan.pairs[..., : plan.width].flatten(0, 1)
     logits = centres @ torch.cat([keys, plan.shared[:, : plan.width]]).T
     head.spent += _passes(head, len(centres))
