@@ -3,7 +3,7 @@
 For every document, layer and head of the default model with a longer position table: the relative
 error |O' - O| / |O| at sampled rows against exact attention on the same queries, keys and values.
 Key evaluations count multiplications, those that finding a plan takes included; see
-`unabridged.attention.multipole.choice`. Documents are meeting transcripts; where one is too short
+`unabridged.attention.multipole.price`. Documents are meeting transcripts; where one is too short
 the next ones follow it. Every document leaves a file, so that a run can be stopped and taken up.
 
     python benchmarks/attention_quality.py --data DATA --length 2048 --documents 20

@@ -6,13 +6,12 @@ from unabridged.attention.multipole import Multipole
 from unabridged.attention.multipole.choice import (
     Choice,
     choose,
-    evaluations,
     finest,
     misses,
-    price,
     trial,
 )
 from unabridged.attention.multipole.plan import Head, Sizes
+from unabridged.attention.multipole.price import evaluations, near_for, price
 from unabridged.attention.multipole.survey import survey
 
 SIZES = Sizes(group=8, block=8, shared=4)
@@ -149,3 +148,11 @@ def test_a_trial_is_counted_by_the_passes_of_the_groups_that_it_looks_from():
     rows = len(head.sample) * ((24 + len(one.plan.shared)) * both + blocks * (width + both))
     wanted = (looked_from * passes + rows) / both / len(head.query)
     assert head.spent - before == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("most", [450.0, 900.0, 1800.0])
+def test_a_price_pays_for_so_many_near_keys_and_not_for_one_more(most):
+    plan = finest(head_of(16), 24).plan
+    near = near_for(most, plan)
+    assert 0 < near < plan.keys
+    assert price(plan, near) <= most < price(plan, near + 1)

@@ -19,9 +19,10 @@ from torch import Tensor
 from unabridged.attention.multipole.far import Blocks, make_blocks
 from unabridged.attention.multipole.head import Field, look, mix_rows
 from unabridged.attention.multipole.plan import Head, Plan
+from unabridged.attention.multipole.price import evaluations, near_for, price
 from unabridged.attention.multipole.survey import survey
 
-__all__ = ["Choice", "Decision", "choose", "evaluations", "finest", "misses", "price", "trial"]
+__all__ = ["Choice", "Decision", "choose", "finest", "misses", "trial"]
 
 _FEWEST_GROUPS = 8
 
@@ -37,11 +38,6 @@ _ALL = slice(None)
 
 _WORTH_IT = 0.6
 """A head that would cost more than this share of exact attention is done exactly."""
-
-_CENTRE, _SELECTING, _FAR, _FETCHING = 2.3, 1.1, 1.9, 25.0
-"""What it costs a group to expand a key and to tell whether it is near, a query to meet a block,
-and a group to fetch a near key, in units of a key that a query meets: fitted to the times of 64
-settings within 4 %, at 16,384 tokens and at 4,096."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,31 +85,6 @@ class Decision:
     def cost(self) -> float:
         """Key evaluations a query, all in all; see `evaluations`."""
         return self.spent + (self.keys if self.choice is None else self.choice.cost)
-
-
-def evaluations(plan: Plan, near: int, *, of_group: float | None = None) -> float:
-    """Multiplications a query, in units of what one key costs an exact softmax, D + Dv.
-
-    Near and shared keys count 1. A far block costs two products of width D, one of width Dv, and
-    its share of the covariances D·Dv; a centre costs 1 and one more product of width D a key.
-
-    Args:
-        plan: of the head.
-        near: keys that each group meets.
-        of_group: how many queries share a centre, on average; None for all of the group.
-    """
-    width, both = plan.width, plan.pairs.shape[-1]
-    group = of_group or plan.groups.shape[1]
-    far = len(plan.pairs) * (width + both + width * (both - width) / group)
-    centre = plan.keys * (width + both) / group
-    return near + len(plan.shared) + (far + centre) / both
-
-
-def price(plan: Plan, near: int) -> float:
-    """The time that a plan takes a query, in units of a key that the query meets."""
-    group, keys = plan.groups.shape[1], plan.keys
-    passes = keys * (_CENTRE + _SELECTING) + near * _FETCHING if near else keys * _CENTRE
-    return near + len(plan.shared) + len(plan.pairs) * _FAR + passes / group
 
 
 def finest(head: Head, near: int) -> Choice:
@@ -193,7 +164,7 @@ def _with_near_keys(
         near = min(max(near, least), plan.keys)
         if price(plan, near) > affordable and best is None:
             # Where nearly all is hidden, guesses are poor: half of what may be paid, then all.
-            near = _near_for(affordable if attempt else affordable / 2, plan)
+            near = near_for(affordable if attempt else affordable / 2, plan)
         if price(plan, near) > affordable or near <= failed:
             break
         tried = trial(head, Choice.of(plan, near))
@@ -206,12 +177,6 @@ def _with_near_keys(
             least = math.ceil(max(near, 16) * min(8.0, (tried.error / (tolerance or 1e-9)) ** 2))
         factor = max(tried.error, 1e-9) / max(float(hidden[len(plan.pairs)][near]), 1e-9)
     return best
-
-
-def _near_for(most: float, plan: Plan) -> int:
-    """How many near keys a price pays for."""
-    each = 1 + _FETCHING / plan.groups.shape[1]
-    return min(plan.keys, max(0, int((most - price(plan, 1)) / each)))
 
 
 def _block_counts(head: Head, plan: Plan) -> list[int]:
