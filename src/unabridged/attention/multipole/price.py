@@ -44,4 +44,4 @@ def price(plan: Plan, near: int) -> float:
 def near_for(most: float, plan: Plan) -> int:
     """How many near keys a price pays for."""
     each = 1 + _FETCHING / plan.groups.shape[1]
-    return min(plan.keys, max(0, int((most - price(plan, 1)) / each)))
+    return min(plan.keys, max(0, int(1 + (most - price(plan, 1)) / each)))
