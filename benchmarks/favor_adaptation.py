@@ -173,7 +173,12 @@ def summarise(options: argparse.Namespace) -> None:
         }
         for name, values in quality.items()
     ]
-    about = {"favor": str(chosen), "pages": ASKED, "tokens of a page": options.length}
+    about = {
+        "favor": str(chosen),
+        "pages": ASKED,
+        "tokens of a page": options.length,
+        "rate": options.rate,
+    }
     if adapted.exists():
         history = [json.loads(line) for line in (adapted.parent / "history.jsonl").open()]
         seconds = max(line.get("seconds", 0.0) for line in history)
