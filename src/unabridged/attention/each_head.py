@@ -30,17 +30,21 @@ def each_head(function: Callable[..., Result], *tensors: Tensor) -> list[Result]
     [1.0, 2.0, 3.0]
     """
     heads = list(zip(*tensors, strict=True))
-    threads = min(len(heads), torch.get_num_threads())
-    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    cores = torch.get_num_threads()
+    threads = min(len(heads), cores)
+    graded, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    recorded = graded and any(tensor.requires_grad for tensor in tensors)
     if threads < 2 or recorded:
         return [function(*head) for head in heads]
-    inference = torch.is_inference_mode_enabled()
 
     def one(head: tuple[Tensor, ...]) -> Result:
-        with torch.inference_mode(inference), torch.set_grad_enabled(torch.is_grad_enabled()):
+        with torch.inference_mode(inference), torch.set_grad_enabled(graded):
             return function(*head)
 
-    with ThreadPoolExecutor(
-        threads, "heads", initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        return list(pool.map(one, heads))
+    try:
+        with ThreadPoolExecutor(
+            threads, "heads", initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            return list(pool.map(one, heads))
+    finally:
+        torch.set_num_threads(cores)  # else threads that are born later would have one core
