@@ -32,9 +32,8 @@ from unabridged.encoder.reading import Full
 ROWS = 256
 MULTIPOLES = {
     "multipole": Multipole(short=0),
-    "multipole, tolerance 0.03": Multipole(tolerance=0.03, short=0),
-    "multipole, tolerance 0.1": Multipole(tolerance=0.1, short=0),
-    "multipole, 192 near keys in every head": Multipole(near=192, block=32, group=32, short=0),
+    "multipole, tolerance 0.07": Multipole(tolerance=0.07, short=0),
+    "multipole, 256 near keys in every head": Multipole(near=256, block=64, group=32, short=0),
 }
 """The first line is the default."""
 
@@ -107,7 +106,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder of the development data; else UNABRIDGED_DATA")
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--documents", type=int, default=20)
-    parser.add_argument("--settings", type=int, default=4, help="how many of the settings")
+    parser.add_argument("--settings", type=int, default=3, help="how many of the settings")
     options = parser.parse_args()
     data = data_folder(options.data)
     if data is None:
