@@ -55,7 +55,7 @@ class Multipole:
     """
 
     near: int | Literal["auto", "all"] = "auto"
-    tolerance: float = 0.05
+    tolerance: float = 0.035
     group: int | None = None
     block: int | None = None
     shared: int = 32
@@ -70,7 +70,7 @@ class Multipole:
         if not 0 <= self.tolerance < float("inf"):
             raise ValueError(
                 f"Multipole: tolerance is {self.tolerance}; it must be a number from 0 on, "
-                "so pass 0.05."
+                "so pass 0.035."
             )
         for name, least in (("block", 1), ("group", 1), ("shared", 1), ("short", 0)):
             number = getattr(self, name)
