@@ -58,9 +58,9 @@ bench-training: $(BENCH_READY)
 	$(BIN)/python benchmarks/residual_training.py next
 	$(BIN)/python benchmarks/residual_training.py report
 	$(BIN)/python benchmarks/residual_adaptation.py
-	for seed in 0 1 2; do for name in exact favor mean; do \
-	  $(BIN)/python benchmarks/favor_training.py run $$name $$seed || exit 1; done; done
-	$(BIN)/python benchmarks/favor_training.py report
+	for task in topics neighbours; do for seed in 0 1 2; do for name in exact favor mean; do \
+	  $(BIN)/python benchmarks/favor_training.py --task $$task run $$name $$seed || exit 1; done; done; \
+	  $(BIN)/python benchmarks/favor_training.py --task $$task report || exit 1; done
 	for step in run report; do $(BIN)/python benchmarks/favor_adaptation.py $$step || exit 1; done
 
 clean:

@@ -13,6 +13,7 @@ the next ones follow it. Every document leaves a file, so that a run can be stop
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -111,24 +112,35 @@ def main() -> None:
     data = data_folder(options.data)
     if data is None:
         return
-    kept = (RESULTS / f"attention-quality-{options.length}").absolute()
+    multipoles = dict(list(MULTIPOLES.items())[: options.settings])
+    settings = hashlib.sha256(repr(multipoles).encode()).hexdigest()[:8]
+    kept = (RESULTS / f"attention-quality-{options.length}-{settings}").absolute()
     kept.mkdir(parents=True, exist_ok=True)
-    measure(sorted((data / "qmsum" / "documents").glob("*.txt")), kept, options)
+    places = sorted((data / "qmsum" / "documents").glob("*.txt"))
+    measure(places, multipoles, kept, options)
     found = [json.loads(place.read_text()) for place in sorted(kept.glob("*.json"))]
     names = list(found[0]["errors"])
     report(
         f"attention-quality-{options.length}",
         [table_row(name, found) for name in names],
-        {"tokens of a document": options.length, "documents": len(found)},
+        {
+            "tokens of a document": options.length,
+            "documents": len(found),
+            "multipole": str(MULTIPOLES["multipole"]),
+        },
     )
 
 
-def measure(places: list[Path], kept: Path, options: argparse.Namespace) -> None:
+def measure(
+    places: list[Path],
+    multipoles: dict[str, Multipole],
+    kept: Path,
+    options: argparse.Namespace,
+) -> None:
     """One file a document."""
     folder = kept / "model"
     if not folder.exists():
         extend(None, folder, max_length=options.length)
-    multipoles = dict(list(MULTIPOLES.items())[: options.settings])
     watched = Watched(multipoles)
     exact, *others = (
         LongEncoder(folder, reader=Full(), dtype="float32", attention=attention)
@@ -172,8 +184,8 @@ def cut(encoder: LongEncoder, texts: list[str], length: int) -> str:
         text = "\n".join(texts[:count])
         tokens = encoder._pipeline.tokenizer(text)
         if len(tokens) >= length - 2:
-            break
-    return text[: int(tokens.chars[length - 3, 1])]
+            return text[: int(tokens.chars[length - 3, 1])]
+    raise SystemExit(f"all transcripts together have {len(tokens)} tokens; wanted {length}.")
 
 
 if __name__ == "__main__":

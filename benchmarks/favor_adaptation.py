@@ -59,12 +59,9 @@ def attention(options: argparse.Namespace) -> Favor:
     return Favor(features=options.features, kind=options.kind, invariances=options.invariances)
 
 
-def precision() -> str:
-    return "bfloat16" if probe_precision().dtype is torch.bfloat16 else "float32"
-
-
 def place_of(options: argparse.Namespace) -> Path:
-    names = (options.kind, options.invariances, options.features, options.length, options.steps)
+    features = (options.kind, options.invariances, options.features)
+    names = (*features, options.length, options.steps, options.rate)
     return FOLDER / "-".join(str(name).replace("#", "-sharp") for name in names)
 
 
@@ -112,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         settings=Settings(
             steps=options.steps,
             schedule=Schedule(peak=options.rate, warmup=0.1),
-            precision=precision(),
+            precision=probe_precision().name,
             dropout="off",
             look_every=25,
         ),
@@ -198,11 +195,11 @@ def recovered(quality: dict[str, np.ndarray], name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("command", choices=("run", "report"))
-    parser.add_argument("--features", type=int, default=64)
+    parser.add_argument("--features", type=int, default=256)
     parser.add_argument("--kind", default="favor#")
     parser.add_argument("--invariances", default="monge")
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rate", type=float, default=2e-4)
     options = parser.parse_args()
     (run if options.command == "run" else summarise)(options)

@@ -156,3 +156,21 @@ def test_a_price_pays_for_so_many_near_keys_and_not_for_one_more(most):
     near = near_for(most, plan)
     assert 0 < near < plan.keys
     assert price(plan, near) <= most < price(plan, near + 1)
+
+
+def test_a_head_that_guesses_too_dearly_tries_the_most_near_keys_that_pay():
+    query, key, value = (part[0, 0] for part in clustered(1, 601))
+    head = Head(0.3 * query, key, value, Sizes(group=None, block=None, shared=8))
+    found = choose(head, tolerance=0.02)
+    assert found.near > 0
+    assert found.error <= 0.02
+    assert price(found.plan, found.near + 1) > 0.6 * 601 >= price(found.plan, found.near)
+
+
+def test_a_survey_looks_from_all_over_the_text():
+    head = head_of(17, 1201)
+    seen = survey(head)
+    centres = seen.plan.groups[seen.plan.groups_of(head.sample[::8])].mean(1)
+    keys = torch.cat([seen.plan.pairs.flatten(0, 1), seen.plan.shared])[:, : seen.plan.width]
+    wanted = (centres @ keys.T).softmax(-1)[:, : seen.plan.keys]
+    torch.testing.assert_close(seen.shares, wanted)

@@ -102,15 +102,3 @@ def test_exact_attention_of_the_sample():
 def test_selected_are_the_largest_in_ascending_order():
     scores = torch.tensor([[3.0, -torch.inf, 5.0, 4.0], [1.0, 2.0, 0.0, -1.0]])
     assert select(scores, 2).tolist() == [[2, 3], [0, 1]]
-
-
-@pytest.mark.parametrize(("length", "sampled"), [(50, 50), (8191, 64), (8192, 128)])
-def test_long_texts_have_twice_as_many_exact_rows_and_try_plans_on_half_of_them(length, sampled):
-    generator = torch.Generator().manual_seed(3)
-    query, key, value = torch.randn(3, length, 2, generator=generator).double()
-    head = Head(query, key, value, Sizes(None, None, 4))
-    assert len(head.sample) == sampled
-    assert len(head.sample[head.tried]) == min(64, length)
-    row = int(head.sample[-1])
-    wanted = (query[row] @ key.T).softmax(-1) @ value
-    torch.testing.assert_close(head.exact[-1], wanted)

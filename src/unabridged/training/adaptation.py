@@ -223,7 +223,7 @@ def _unfreeze(encoder: PreTrainedModel, recipe: Recipe) -> None:
 def _precision(recipe: Recipe) -> Precision:
     if recipe.precision != "auto":
         return recipe.precision
-    return "bfloat16" if probe_precision().dtype is torch.bfloat16 else "float32"
+    return probe_precision().name
 
 
 def _train(

@@ -82,7 +82,7 @@ def _ranges(offsets: Tensor, field: Field, met: Tensor) -> Tensor:
     along = offsets @ field.blocks.pairs[..., : field.blocks.width].flatten(0, 1).T
     apart = met[:, None].expand(-1, offsets.shape[1], -1)
     high, low = (
-        along.scatter(2, apart, end).unflatten(-1, (blocks, size))  # type: ignore[no-untyped-call]
+        along.scatter(2, apart, end).view(*along.shape[:2], blocks, size)
         for end in (-torch.inf, torch.inf)
     )
     spread: Tensor = (high.amax(-1) - low.amin(-1)).clamp_min(0.0)

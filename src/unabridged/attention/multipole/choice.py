@@ -31,10 +31,10 @@ _DECAY = 0.75
 pretrained encoder at 16,384 tokens. A wrong guess costs one trial more, or a finer plan."""
 
 _TRIALS = 5
+"""With near keys; whoever has not found a plan by then is done exactly."""
+
 _AIM, _CLOSE = 0.85, 0.6
 """Shares of the tolerance: what a guess aims at, and from where on it is not improved upon."""
-
-_ALL = slice(None)
 
 _WORTH_IT = 0.6
 """A head that would cost more than this share of exact attention is done exactly."""
@@ -48,7 +48,7 @@ class Choice:
         plan: groups and blocks.
         blocks: of the plan.
         near: keys that every group meets one by one.
-        error: |O' - O| / |O| over the queries that it was tried on; nan where it was not measured.
+        error: |O' - O| / |O| over the sampled queries; nan where it was not measured.
     """
 
     plan: Plan
@@ -108,22 +108,20 @@ def choose(head: Head, *, tolerance: float) -> Choice | None:
 
 
 @torch.no_grad()
-def misses(head: Head, choice: Choice, some: slice = _ALL) -> Tensor:
-    """O - O' (R, Dv) at the sampled queries or some of them; the head notes what that costs."""
+def misses(head: Head, choice: Choice) -> Tensor:
+    """O - O' (R, Dv) at the sampled queries; the head notes what that costs."""
     field = Field.of(choice.plan, choice.blocks, choice.near, head.query.dtype)
-    rows = head.sample[some]
-    groups, own = torch.unique(choice.plan.groups_of(rows), return_inverse=True)
+    groups, own = torch.unique(choice.plan.groups_of(head.sample), return_inverse=True)
     centres = choice.plan.groups[groups].mean(1)
     seen = look(centres, field).of(own)
-    sampled = len(rows) / len(head.query)
-    head.spent += sampled * evaluations(choice.plan, choice.near, of_group=len(rows) / len(groups))
-    return head.exact[some] - mix_rows(head.query[rows][:, None], centres[own], seen, field)[:, 0]
+    sampled = len(own) / len(head.query)
+    head.spent += sampled * evaluations(choice.plan, choice.near, of_group=len(own) / len(groups))
+    return head.exact - mix_rows(head.query[head.sample][:, None], centres[own], seen, field)[:, 0]
 
 
 def trial(head: Head, choice: Choice) -> Choice:
-    """The same choice with its error at the queries that plans are tried on."""
-    parts = misses(head, choice, head.tried), head.exact[head.tried]
-    lost, size = (float(part.norm()) for part in parts)
+    """The same choice with its error at the sampled queries."""
+    lost, size = (float(part.norm()) for part in (misses(head, choice), head.exact))
     return replace(choice, error=lost / size if lost else 0.0)
 
 

@@ -46,7 +46,7 @@ class Multipole:
         block: keys of a block, at least; None for those of four groups. With near="auto" heads
             take larger groups and blocks where these are good enough.
         shared: keys that every query attends to exactly, those with the largest weights.
-        short: a text of at most so many keys is attended to exactly, where that is faster too.
+        short: a text of at most so many keys is attended to exactly: there is little to save.
 
     >>> q = k = v = torch.eye(8).reshape(1, 1, 8, 8)
     >>> multipole = Multipole(near=4, block=2, group=2, shared=2, short=0)
