@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 
 from documentation import pages
-from machine import RESULTS, report
+from machine import RESULTS, PeakMemory, report
 from unabridged.attention.multipole import Multipole
 from unabridged.encoder import LongEncoder
 from unabridged.encoder.checkpoint import find_checkpoint
@@ -66,18 +65,17 @@ def run_once(attention: str, length: int, dtype: str) -> None:
     )
     text = document(length)
     encoder.encode(text[:4000])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = PeakMemory()
     start, processor = time.perf_counter(), time.process_time()
     vector = encoder.encode(text)
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = {
         "attention": attention,
         "length": length,
         "dtype": dtype,
         "seconds": seconds,
         "processor": processor,
-        "megabytes": (peak - before) / 1024,
+        "megabytes": memory.growth(),
         "threads": torch.get_num_threads(),
         "vector": np.asarray(vector, np.float32).tolist(),
     }

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -96,19 +95,13 @@ def time_rows(lengths, features, runs):
                 }
 
 
-def resident(field):
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 1024
-
-
 def measure_memory(name, length, features, *, backward):
     """Growth of this process's peak in one call, in MB; printed for the parent to read."""
     method, heads = methods(features)[name], inputs(length, gradient=backward)
     once(method, [x[:, :, :64].detach().requires_grad_(backward) for x in heads], backward=backward)
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    before = resident("VmRSS")
+    memory = machine.PeakMemory()
     once(method, heads, backward=backward)
-    print(f"MB {resident('VmHWM') - before:.1f}")
+    print(f"MB {memory.growth():.1f}")
 
 
 def memory_rows(lengths, features):
