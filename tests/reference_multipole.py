@@ -1,8 +1,9 @@
 """The multipole engine's formula as one loop over heads and groups, with dense weights.
 
 It takes the plan (which keys and queries stand together, which queries are sampled) from the
-engine, and computes everything else its own way, one query group at a time, with the sums written
-out over single keys.
+engine, and the axes of the second order, since a basis is not unique and no sum over axes feels
+which it is. Everything else it computes its own way, one query group at a time, with the sums
+written out over single keys.
 """
 
 from __future__ import annotations
@@ -33,14 +34,27 @@ def multipole_attention(attention, query, key, value, key_mask):
 def _one_head(attention, q, k, v):
     head = Head(q, k, v, Sizes(attention.group, attention.block, attention.shared))
     plan = finest(head, attention.near).plan
-    slots = [_one_group(attention.near, group, plan) for group in plan.groups]
+    weights = left_weights(attention.near, head, plan)
+    slots = [_one_group(attention.near, group, plan, weights) for group in plan.groups]
     mixed = torch.cat(slots)[plan.places]
     exact = (q[head.sample] @ k.T).softmax(-1) @ v
     off = (exact - mixed[head.sample]).mean(0).detach()
     return (mixed + off).clamp(v.amin(0).detach(), v.amax(0).detach())
 
 
-def _one_group(near, q, plan):
+def left_weights(near, head, plan):
+    """(C, B): what keys weigh unmet, on average over groups of every eighth sampled query."""
+    keys = torch.cat([plan.pairs.flatten(0, 1), plan.shared])[:, : plan.width].detach()
+    total = torch.zeros(plan.pairs.shape[:2], dtype=keys.dtype)
+    looked = head.sample[:: max(1, len(head.sample) // 8)]
+    for row in looked:
+        centre = plan.groups[plan.places[row] // plan.groups.shape[1]].mean(0).detach()
+        shares = (keys @ centre).softmax(0)[: total.numel()].view(total.shape)
+        total += shares * ~_met(near, centre, plan) / len(looked)
+    return total + 0.01 * total.mean()
+
+
+def _one_group(near, q, plan, looked):
     width = q.shape[-1]
     k, v = plan.pairs.tensor_split([width], dim=-1)  # (C, B, ·)
     own_k, own_v = plan.shared.tensor_split([width], dim=-1)
@@ -51,7 +65,7 @@ def _one_group(near, q, plan):
     total = weights.sum(1).clamp_min(1e-300)
     key_means = (weights[..., None] * k).sum(1) / total[:, None]
     value_means = (weights[..., None] * v).sum(1) / total[:, None]
-    G, S, x = _moments(plan, offset)
+    G, S, x = _moments(plan, offset, looked)
     exact = torch.cat([k[met], own_k]), torch.cat([v[met], own_v])
     weight = (q @ exact[0].T).exp()
     top, bottom = weight @ exact[1], weight.sum(1, keepdim=True)
@@ -77,17 +91,13 @@ def _met(near, centre, plan):
     return met.view(k.shape[:2])
 
 
-def _moments(plan, offset):
+def _moments(plan, offset, looked):
     """Covariances (C, D, Dv) of keys and values, variances (C, D) along the axes, and x."""
     width = offset.shape[-1]
     k, v = plan.pairs.tensor_split([width], dim=-1)
-    flat_k, flat_v = k - k.mean(1, keepdim=True), v - v.mean(1, keepdim=True)
-    G = torch.stack([a.T @ b / len(a) for a, b in zip(flat_k, flat_v, strict=True)])
-    axes = make_axes(plan)
+    share = (looked / looked.sum(1, keepdim=True).clamp_min(1e-300))[..., None]
+    flat_k, flat_v = (x - (share * x).sum(1, keepdim=True) for x in (k, v))
+    G = torch.stack([(s * a).T @ b for s, a, b in zip(share, flat_k, flat_v, strict=True)])
+    axes = make_blocks(plan.pairs, plan.groups, looked).axes
     duals = torch.linalg.inv(axes).T
-    return G, (flat_k @ duals).square().mean(1), offset @ axes
-
-
-def make_axes(plan):
-    """(D, D), the engine's own: a basis is not unique, and no sum over axes feels which it is."""
-    return make_blocks(plan.pairs, plan.groups).axes
+    return G, (share * (flat_k @ duals).square()).sum(1), offset @ axes

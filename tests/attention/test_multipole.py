@@ -186,6 +186,22 @@ def test_gradients_come_close_to_those_of_exact_attention():
         assert 1e-4 < (one - other).norm() / other.norm() < 0.1
 
 
+@pytest.mark.parametrize("size", [0.1, 2.2], ids=["coarse", "fine"])
+def test_gradients_go_through_whatever_plan_is_chosen(size):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value, cotangent = torch.randn(4, 1, 1, 2003, 5, generator=generator).double()
+    inputs = tuple(x.requires_grad_() for x in (size * query, key, value))
+    attention = Multipole(tolerance=0.05, short=0)
+    with torch.no_grad():
+        (decided,) = attention.decisions(inputs[0][0] * 5**-0.5, key[0], value[0])
+    assert (decided.choice.near > 0) == (size > 1)
+    got, wanted = (
+        torch.autograd.grad(f(*inputs), inputs, cotangent) for f in (attention, softmax_attention)
+    )
+    for one, other in zip(got, wanted, strict=True):
+        assert 1e-4 < (one - other).norm() / other.norm() < 0.2
+
+
 def test_the_future_cannot_be_hidden():
     with pytest.raises(ValueError, match="past and future; use Exact or Favor"):
         SMALL(*laws.heads(), causal=True)

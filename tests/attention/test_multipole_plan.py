@@ -102,3 +102,24 @@ def test_exact_attention_of_the_sample():
 def test_selected_are_the_largest_in_ascending_order():
     scores = torch.tensor([[3.0, -torch.inf, 5.0, 4.0], [1.0, 2.0, 0.0, -1.0]])
     assert select(scores, 2).tolist() == [[2, 3], [0, 1]]
+
+
+@pytest.mark.parametrize("keys", [40, 1000, 9000])
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.95, 1])
+def test_selecting_by_a_sample_is_selecting(keys, share):
+    scores = torch.randn(9, keys, generator=torch.Generator().manual_seed(keys))
+    scores[1] = scores[1].sort().values
+    scores[2, ::8] += 9  # rows of which a sample says little
+    scores[3, ::8] -= 9
+    count = int(share * keys)
+    wanted = scores.topk(count).indices.sort(-1).values
+    assert (select(scores, count) == wanted).all()
+
+
+def test_of_equal_scores_the_first_are_selected_and_none_twice():
+    scores = torch.tensor([0.0, 1.0, 2.0, 1.0, 1.0]).repeat(2, 200)
+    assert select(scores, 300)[0].tolist() == sorted(
+        [*range(2, 1000, 5), *[n for n in range(1000) if n % 5 in (1, 3, 4)][:100]]
+    )
+    for same in (-torch.inf, torch.nan):
+        assert select(torch.full((2, 1000), same), 3).tolist() == [[0, 1, 2]] * 2

@@ -20,7 +20,7 @@ from unabridged.attention.multipole.far import Blocks, make_blocks
 from unabridged.attention.multipole.head import Field, look, mix_rows
 from unabridged.attention.multipole.plan import Head, Plan
 from unabridged.attention.multipole.price import evaluations, near_for, price
-from unabridged.attention.multipole.survey import survey
+from unabridged.attention.multipole.survey import Survey, survey
 
 __all__ = ["Choice", "Decision", "choose", "finest", "misses", "trial"]
 
@@ -30,11 +30,15 @@ _DECAY = 0.75
 """What is left of the error where groups and blocks are halved, by and large: seen in 72 heads of a
 pretrained encoder at 16,384 tokens. A wrong guess costs one trial more, or a finer plan."""
 
-_TRIALS = 5
+_TRIALS = 8
 """With near keys; whoever has not found a plan by then is done exactly."""
 
 _AIM, _CLOSE = 0.85, 0.6
 """Shares of the tolerance: what a guess aims at, and from where on it is not improved upon."""
+
+_POWER = 1.5
+"""Of the missing factor of the error, to the factor of near keys. Single heads ask for powers from
+0.6 to 3, and change on the way."""
 
 _WORTH_IT = 0.6
 """A head that would cost more than this share of exact attention is done exactly."""
@@ -57,9 +61,15 @@ class Choice:
     error: float = math.nan
 
     @staticmethod
-    def of(plan: Plan, near: int) -> Choice:
-        """With the moments of the plan's blocks."""
-        return Choice(plan, make_blocks(plan.pairs, plan.groups), near)
+    def coarse(plan: Plan) -> Choice:
+        """Without near keys."""
+        return Choice(plan, make_blocks(plan.pairs, plan.groups), 0)
+
+    @staticmethod
+    def fine(seen: Survey, blocks: int, near: int) -> Choice:
+        """The finest groups with so many blocks, whose moments are of what is left in them."""
+        plan = seen.plan.in_blocks(blocks)
+        return Choice(plan, make_blocks(plan.pairs, plan.groups, seen.weights(blocks, near)), near)
 
     @property
     def cost(self) -> float:
@@ -88,9 +98,9 @@ class Decision:
 
 
 def finest(head: Head, near: int) -> Choice:
-    """The finest plan, with so many near keys or with all there are; nothing is measured."""
-    plan = head.plan(head.groups[-1], head.blocks_of_at_least(head.block))
-    return Choice.of(plan, min(near, plan.keys))
+    """The finest plan, with so many near keys or with all there are; nothing is tried."""
+    seen = survey(head)
+    return Choice.fine(seen, head.blocks_of_at_least(head.block), min(near, seen.plan.keys))
 
 
 def choose(head: Head, *, tolerance: float) -> Choice | None:
@@ -100,6 +110,8 @@ def choose(head: Head, *, tolerance: float) -> Choice | None:
     as fine the next one is. Where none is fine enough, the finest groups meet as many keys as they
     need. Where that would save little, nothing is chosen.
     """
+    if not tolerance:
+        return None
     affordable = _WORTH_IT * len(head.pairs)
     found, foretold = _without_near_keys(head, tolerance)
     if found is None:
@@ -129,9 +141,9 @@ def _without_near_keys(head: Head, tolerance: float) -> tuple[Choice | None, flo
     """The coarsest plan that was tried and served, and the error foretold for the finest plan."""
     rungs = [groups for groups in head.groups[:-1] if groups >= _FEWEST_GROUPS]
     foretold = 1.0
-    while rungs and tolerance:
+    while rungs:
         blocks = head.blocks_of_at_least(len(head.query) // rungs[0])
-        tried = trial(head, Choice.of(head.plan(rungs[0], blocks), 0))
+        tried = trial(head, Choice.coarse(head.plan(rungs[0], blocks)))
         if tried.error <= tolerance:
             return tried, tried.error
         foretold = tried.error * _DECAY ** len(rungs)
@@ -155,26 +167,34 @@ def _with_near_keys(
     hidden = {blocks: seen.hidden(blocks) for blocks in _block_counts(head, seen.plan)}
     most = max(float(by_near[0]) for by_near in hidden.values())
     factor = foretold / most if most else 1.0
-    best, least, failed = None, 0, -1
+    best: Choice | None = None
+    failed: Choice | None = None
     for attempt in range(_TRIALS):
         allowed = _AIM * tolerance / factor
         plan, near = min(_guesses(seen.plan, hidden, allowed), key=lambda guess: price(*guess))
-        near = min(max(near, least), plan.keys)
-        if price(plan, near) > affordable and best is None:
+        near = min(max(near, _enough(failed, tolerance)), plan.keys)
+        if best is None and (price(plan, near) > affordable or attempt == _TRIALS - 1):
             # Where nearly all is hidden, guesses are poor: half of what may be paid, then all.
             near = near_for(affordable if attempt else affordable / 2, plan)
-        if price(plan, near) > affordable or near <= failed:
+        if price(plan, near) > affordable or (failed and near <= failed.near):
             break
-        tried = trial(head, Choice.of(plan, near))
-        if tried.error <= tolerance:
+        tried = trial(head, Choice.fine(seen, len(plan.pairs), near))
+        if tried.error > tolerance:
+            failed = tried
+        else:
             best, affordable = tried, 0.9 * price(plan, near)
             if tried.error > _CLOSE * tolerance:
                 break
-        else:
-            failed = near
-            least = math.ceil(max(near, 16) * min(8.0, (tried.error / (tolerance or 1e-9)) ** 2))
         factor = max(tried.error, 1e-9) / max(float(hidden[len(plan.pairs)][near]), 1e-9)
     return best
+
+
+def _enough(failed: Choice | None, tolerance: float) -> int:
+    """So many near keys as the error of fewer lets expect to serve; at most eight times as many."""
+    if failed is None:
+        return 0
+    missing: float = (failed.error / (_AIM * tolerance)) ** _POWER
+    return math.ceil(max(failed.near, 16) * min(8.0, missing))
 
 
 def _block_counts(head: Head, plan: Plan) -> list[int]:

@@ -11,7 +11,8 @@ Gaussian does what is missing:
 Here x are the coordinates of δ in one basis for the whole head, that in which the offsets are
 white and the covariance of keys inside blocks is diagonal on average; s_ci is the variance of the
 keys of block c along axis i, so that Σ_i s_ci x_i² stands for δᵀ S_c δ. Ḡ is the covariance of keys
-and values inside blocks, averaged over the blocks at their weights at q̄.
+and values inside blocks, averaged over the blocks at their weights at q̄. Where keys are met one by
+one, keys count in these variances and covariances as much as they weigh, unmet, on average.
 
 Axes, all of one head: A groups of queries, T queries of a group, C blocks, B keys of a block,
 D width of a key, Dv width of a value, E = D + Dv.
@@ -83,15 +84,26 @@ class Expansion:
     means: Tensor
 
 
-def make_blocks(pairs: Tensor, groups: Tensor) -> Blocks:
-    """Moments of blocks (C, B, E), along axes that suit groups of queries (A, T, D)."""
-    width, size = groups.shape[-1], pairs.shape[1]
-    keys, means = pairs[..., :width], pairs.mean(1)
-    products = keys.mT @ pairs / size
-    moments = products - means[:, :width, None] * means[:, None]  # (C, D, E)
+def make_blocks(pairs: Tensor, groups: Tensor, weights: Tensor | None = None) -> Blocks:
+    """Moments of blocks, along axes that suit groups of queries.
+
+    Args:
+        pairs: (C, B, E), differentiable.
+        groups: (A, T, D).
+        weights: (C, B), not negative, what each key counts in its block's moments and each block
+            in the choice of axes; None for all alike. See `Survey.weights`.
+    """
+    width = groups.shape[-1]
+    if weights is None:
+        weights = pairs.new_ones(pairs.shape[:2])
+    sizes = weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    weighted = pairs * (weights / sizes)[..., None]
+    means = weighted.sum(1)
+    moments = weighted[..., :width].mT @ pairs - means[:, :width, None] * means[:, None]
+    inside = moments[..., :width]  # (C, D, D) of (C, D, E)
     offsets = (groups - groups.mean(1, keepdim=True)).detach().flatten(0, 1)
-    white, inside = _second(offsets), moments[..., :width]
-    axes, duals = _joint_axes(white, inside.detach().mean(0))
+    white, average = _second(offsets), (sizes / sizes.sum())[..., None] * inside.detach()
+    axes, duals = _joint_axes(white, average.sum(0))
     variances = ((inside @ duals) * duals).sum(1)
     return Blocks(pairs, axes, variances, moments[..., width:].flatten(1), white)
 

@@ -6,8 +6,12 @@ of a value, E = D + Dv; P problems, K keys of a problem.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["Part", "attend", "join", "meet", "select"]
@@ -15,17 +19,50 @@ __all__ = ["Part", "attend", "join", "meet", "select"]
 Part = tuple[Tensor, Tensor]
 """Values (..., T, Dv) and log-weights (..., T): a softmax over some keys and its logsumexp."""
 
-_GATHERED = 2**20
+_SAMPLED = 8
+"""One score in so many is looked at first."""
+
+_GATHERED = 2**18
 """Numbers that are gathered at a time: 4 MB, of which the kernel reads each T times."""
 
 
 def select(scores: Tensor, count: int) -> Tensor:
-    """Indices (A, count), ascending, of the largest of scores (A, N)."""
-    keys = scores.shape[1]
-    # numpy's selection takes a third of the time of torch's; ascending rows are gathered faster.
-    best = np.argpartition(scores.cpu().numpy(), keys - count, axis=-1)[:, keys - count :]
-    best.sort(axis=-1)
-    return torch.from_numpy(best).to(scores.device)
+    """Indices (A, count), ascending, of the largest of scores (A, N).
+
+    Every eighth score tells each row's level above which its largest are, and little else. That is
+    three to four times as fast as a selection among all (numpy's, which is itself three times as
+    fast as torch's), and the indices come out in order, in which they are gathered faster.
+    """
+    if not count:
+        return torch.empty(len(scores), 0, dtype=torch.long, device=scores.device)
+    rows = scores.cpu().numpy()
+    sample = rows[:, ::_SAMPLED]
+    # Four standard deviations below where the level is expected.
+    rank = math.ceil(count / _SAMPLED + 4 * math.sqrt(count / _SAMPLED)) + 4
+    place = sample.shape[1] - rank
+    if place > 0:
+        levels = np.partition(sample, place, axis=-1)[:, place]
+        found = [_largest_above(*row, count) for row in zip(rows, levels, strict=True)]
+    else:
+        found = [_largest(row, count) for row in rows]
+    return torch.from_numpy(np.stack(found)).to(scores.device)
+
+
+def _largest_above(scores: NDArray[Any], level: float, count: int) -> NDArray[np.intp]:
+    """Of the scores (N,) that reach a level; of all, where these are too few."""
+    above = np.flatnonzero(scores >= level)
+    if len(above) < count:
+        return _largest(scores, count)
+    return above[_largest(scores[above], count)]
+
+
+def _largest(scores: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """Ascending indices (count,) of the largest of scores (N,); of equal ones the first."""
+    spare = len(scores) - count
+    kept = np.flatnonzero(scores >= np.partition(scores, spare)[spare])
+    if len(kept) != count:  # equal ones, or nan
+        kept = np.sort(np.argsort(-scores, kind="stable")[:count])
+    return kept
 
 
 def meet(groups: Tensor, pairs: Tensor, chosen: Tensor) -> Part:

@@ -15,12 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unabridged.attention.multipole.near import select
 from unabridged.attention.multipole.plan import Head, Plan
 
 __all__ = ["Survey", "survey"]
 
 _ROWS = 8
 """Sampled queries whose shares are looked at."""
+
+_STANDING_BY = 0.01
+"""Of the average weight; a tenth errs up to 2 % more, nothing leaves blocks without moments."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +48,34 @@ class Survey:
         The root mean square over rows of the sum over the keys that stay far, no row counting more
         than 1.
         """
-        seen = self.seen.view(blocks, -1, self.seen.shape[-1])
-        spread = (seen - seen.mean(1, keepdim=True)).square_().sum(-1).flatten()
-        each = np.sort((self.shares * spread).cpu().numpy(), axis=-1)
+        each = np.sort(self._each(blocks).cpu().numpy(), axis=-1)
         tails = torch.from_numpy(np.cumsum(each, axis=-1)).clamp_max_(1.0).square_().mean(0).sqrt_()
         return torch.cat([tails.flip(0), tails.new_zeros(1)])
 
+    def weights(self, blocks: int, near: int) -> Tensor:
+        """What keys (blocks, B) weigh on average where they are not among so many met ones.
+
+        Keys that every group meets say nothing of those that are left to their block. A little
+        of all keys stands by for groups that were not looked at.
+        """
+        met = select(self._each(blocks), near)
+        left = self.shares.scatter(1, met, 0.0).mean(0)
+        return (left + _STANDING_BY * left.mean()).view(blocks, -1)
+
+    def _each(self, blocks: int) -> Tensor:
+        """(R, C·B): what is hidden of every key by so many blocks."""
+        seen = self.seen.view(blocks, -1, self.seen.shape[-1])
+        spread = (seen - seen.mean(1, keepdim=True)).square_().sum(-1).flatten()
+        return self.shares * spread
+
+
+def survey(head: Head) -> Survey:
+    """Look at all keys from some of the finest groups. Gradients go through the plan alone."""
+    return _survey(head, head.plan(head.groups[-1], head.blocks[-1]))
+
 
 @torch.no_grad()
-def survey(head: Head) -> Survey:
-    """Look at all keys from some of the finest groups."""
-    plan = head.plan(head.groups[-1], head.blocks[-1])
+def _survey(head: Head, plan: Plan) -> Survey:
     rows = head.sample[:: max(1, len(head.sample) // _ROWS)]
     centres = plan.groups[plan.groups_of(rows)].mean(1)
     keys = plan.pairs[..., : plan.width].flatten(0, 1)
