@@ -31,7 +31,7 @@ _DECAY = 0.75
 pretrained encoder at 16,384 tokens. A wrong guess costs one trial more, or a finer plan."""
 
 _TRIALS = 8
-"""With near keys; whoever has not found a plan by then is done exactly."""
+"""With near keys. The last one has as many as may be paid for; if it fails, the head is exact."""
 
 _AIM, _CLOSE = 0.85, 0.6
 """Shares of the tolerance: what a guess aims at, and from where on it is not improved upon."""
