@@ -112,7 +112,7 @@ TASKS = {
         batch=16,
         steps=1000,
         rate=6e-3,
-        favor=Favor(features=128),
+        favor=Favor(),
         gain=6.0,
     ),
 }
