@@ -72,13 +72,14 @@ def place_of(options: argparse.Namespace) -> Path:
 class Layerwise:
     """1 - cosine of the student's and the teacher's states after every layer, and of the means.
 
-    The means count `POOLED` times: they are what retrieval sees, and they err much less.
+    The means, one term beside six layers, count `POOLED` times: they are what retrieval sees.
     """
 
     def __init__(self, teacher: torch.nn.Module) -> None:
         self.teacher = teacher
 
-    def __call__(self, model, batches, generator):  # noqa: ARG002, D102
+    def __call__(self, model, batches, generator):  # noqa: ARG002  the signature of an objective
+        """The mean over blocks and pieces."""
         return sum(self._loss(model, batch) for batch in batches) / len(batches)
 
     def _loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:

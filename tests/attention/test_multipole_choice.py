@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attention.test_multipole import clustered, error
-from unabridged.attention.multipole import Multipole
+from unabridged.attention.multipole import Multipole, choice
 from unabridged.attention.multipole.choice import (
     Choice,
     choose,
@@ -22,6 +22,13 @@ SIZES = Sizes(group=8, block=8, shared=4)
 
 def head_of(seed=0, length=601, sizes=SIZES):
     return Head(*(part[0, 0] for part in clustered(seed, length)), sizes)
+
+
+def spread_of(plan):
+    """(C·B,): the mean square of δ·(k - m) of every key, over all offsets δ."""
+    delta = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
+    keys = plan.pairs[..., : plan.width]
+    return ((keys - keys.mean(1, keepdim=True)).flatten(0, 1) @ delta.T).square().mean(1)
 
 
 def decisions(attention, query, key, value):
@@ -88,10 +95,7 @@ def test_what_is_hidden_is_the_sum_over_far_keys_written_out():
     head = head_of(9, 211)
     seen = survey(head)
     plan = seen.plan
-    delta = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
-    keys = plan.pairs[..., : plan.width]
-    spread = ((keys - keys.mean(1, keepdim=True)).flatten(0, 1) @ delta.T).square().mean(1)
-    each = (seen.shares * spread).sort(dim=-1).values
+    each = (seen.shares * spread_of(plan)).sort(dim=-1).values
     wanted = each[:, : plan.keys - 10].sum(1).clamp_max(1).square().mean().sqrt()
     torch.testing.assert_close(seen.hidden(len(plan.pairs))[10], wanted)
 
@@ -100,9 +104,7 @@ def test_keys_weigh_what_groups_that_do_not_meet_them_give_them():
     head = head_of(10, 211)
     seen = survey(head)
     plan = seen.plan
-    delta = (plan.groups - plan.groups.mean(1, keepdim=True)).flatten(0, 1)
-    keys = plan.pairs[..., : plan.width]
-    spread = ((keys - keys.mean(1, keepdim=True)).flatten(0, 1) @ delta.T).square().mean(1)
+    spread = spread_of(plan)
     for near in (0, 40, plan.keys):
         left = seen.shares.clone()
         for row in left:
@@ -121,12 +123,22 @@ def test_moments_of_what_is_left_err_less_than_those_of_all_keys():
     assert sum(wins) >= 5
 
 
-def test_a_head_that_errs_slowly_less_still_finds_its_plan():
+@pytest.mark.parametrize("fall", [0.3, 0.5, 0.8])
+def test_a_head_that_errs_slowly_less_gets_what_it_needs_and_not_all_that_may_be_paid(
+    fall, monkeypatch
+):
     """Steps are as long as the missing error asks for, so that trials do not run out."""
-    query, key, value = (part[0, 0] for part in clustered(18, 2003))
+
+    def errs(head, tried):
+        return replace(tried, error=0.06 * (1 + tried.near / 16) ** -fall)
+
+    monkeypatch.setattr(choice, "trial", errs)
+    query, key, value = (part[0, 0] for part in clustered(18, 4001))
     head = Head(query, key, value, Sizes(group=None, block=None, shared=32))
     found = choose(head, tolerance=0.03)
-    assert 0.01 < found.error <= 0.03
+    needed = 16 * (2 ** (1 / fall) - 1)
+    assert needed <= found.near <= 3 * needed
+    assert price(found.plan, found.near) < 0.4 * 4001
 
 
 def test_smooth_heads_take_few_groups_and_peaked_ones_near_keys():

@@ -38,7 +38,7 @@ _AIM, _CLOSE = 0.85, 0.6
 
 _POWER = 1.5
 """Of the missing factor of the error, to the factor of near keys. Single heads ask for powers from
-0.6 to 3, and change on the way."""
+0.7 to 6, and change on the way."""
 
 _WORTH_IT = 0.6
 """A head that would cost more than this share of exact attention is done exactly."""

@@ -31,8 +31,8 @@ def select(scores: Tensor, count: int) -> Tensor:
     """Indices (A, count), ascending, of the largest of scores (A, N).
 
     Every eighth score tells each row's level above which its largest are, and little else. That is
-    three to four times as fast as a selection among all (numpy's, which is itself three times as
-    fast as torch's), and the indices come out in order, in which they are gathered faster.
+    three to four times as fast as a selection among all (numpy's, which is itself faster than
+    torch's), and the indices come out in order, in which they are gathered faster.
     """
     if not count:
         return torch.empty(len(scores), 0, dtype=torch.long, device=scores.device)
